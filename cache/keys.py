@@ -1,0 +1,28 @@
+"""Owns the names of stored states. Never opens one."""
+
+from dataclasses import dataclass
+from urllib.parse import quote
+
+from cache.header import DIGEST_BYTES
+
+
+@dataclass(frozen=True, slots=True)
+class StateKey:
+    """One user's state under one model. Raises ValueError unless the fingerprint is 16 bytes."""
+
+    user_id: str
+    fingerprint: bytes
+
+    def __post_init__(self) -> None:
+        if len(self.fingerprint) != DIGEST_BYTES:
+            raise ValueError(f"fingerprint must be {DIGEST_BYTES} bytes long")
+
+    @property
+    def name(self) -> str:
+        """`mf:{user}:fingerprint` in printable ASCII; different keys have different names.
+
+        The braces are the Redis Cluster hash tag, so all of a user's keys share a slot. The
+        user id is percent-encoded: none of its characters can end the tag or the field.
+        """
+        user = quote(self.user_id, safe="", errors="surrogatepass")
+        return f"mf:{{{user}}}:{self.fingerprint.hex()}"

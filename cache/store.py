@@ -1,0 +1,105 @@
+"""Owns the contract of a state store and the checks on a stored value. Never does I/O."""
+
+import zlib
+from dataclasses import dataclass
+from typing import Protocol
+
+from cache.header import HEADER_BYTES, Buffer, Header, user_digest
+from cache.keys import StateKey
+
+
+class StoreUnavailable(Exception):
+    """The store could not be asked, or did not answer in time. The message says what to check."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A header and its payload. Raises ValueError if the header tells another payload length."""
+
+    header: Header
+    payload: bytes | memoryview
+
+    def __post_init__(self) -> None:
+        if len(self.payload) != self.header.payload_bytes:
+            raise ValueError(
+                f"payload is {len(self.payload)} bytes long, "
+                f"its header says {self.header.payload_bytes}"
+            )
+
+    @property
+    def num_bytes(self) -> int:
+        return HEADER_BYTES + len(self.payload)
+
+    def value(self) -> bytes:
+        """The stored form, which `read_entry` reads: header, then payload, in one copy."""
+        return b"".join((self.header.pack(), self.payload))
+
+
+def is_owned(header: Header, key: StateKey) -> bool:
+    """Whether the header carries the key's model and user."""
+    return header.fingerprint == key.fingerprint and header.user_digest == user_digest(key.user_id)
+
+
+def read_entry(value: Buffer, key: StateKey) -> Entry | None:
+    """The entry in a stored value, or None unless all of it is sound and the key's own.
+
+    The payload is a view of `value`, not a copy. Never raises.
+    """
+    header = Header.unpack(value)
+    if header is None or not is_owned(header, key):
+        return None
+    payload = memoryview(value)[HEADER_BYTES:]
+    if len(payload) != header.payload_bytes or zlib.crc32(payload) != header.payload_crc32:
+        return None
+    return Entry(header, payload)
+
+
+def may_replace(held: Header | None, new: Header) -> bool:
+    """The compare-and-set rule: nothing is held, or exactly the version before the new one."""
+    return held is None or held.version == new.version - 1
+
+
+def require_owned(key: StateKey, entry: Entry) -> None:
+    """Raises ValueError for an entry that could never be read back under the key."""
+    if not is_owned(entry.header, key):
+        raise ValueError("the entry's header carries another user or fingerprint than the key")
+
+
+class StateStore(Protocol):
+    """Where states live between requests.
+
+    A cache: any state may vanish at any time. Every method may raise StoreUnavailable if the
+    store is remote. A call may be cancelled at any point without harm to the calls of others.
+    """
+
+    @property
+    def tier(self) -> str:
+        """The kind of place: "memory" or "redis"."""
+
+    async def get(self, key: StateKey) -> Entry | None:
+        """The state under the key, its time to live renewed.
+
+        None if there is none, or if anything is wrong with it: short, corrupt, of another format,
+        fingerprint or user.
+        """
+
+    async def put(self, key: StateKey, entry: Entry) -> bool:
+        """Store the entry, if nothing valid is held or the version before the entry's own.
+
+        False: another version is held, and nothing was changed; re-read and extend. True: stored
+        with a fresh time to live, though a store may evict it at once if it is too large. After
+        StoreUnavailable or a cancellation the entry is stored whole or not at all, unknown which.
+        Raises ValueError if the entry's header does not carry the key's user and fingerprint.
+        """
+
+    async def delete(self, key: StateKey) -> bool:
+        """Drop whatever is held under the key; False if nothing was."""
+
+    async def ttl_seconds(self, key: StateKey) -> int | None:
+        """Seconds until the state expires, rounded; None if nothing is held. Renews nothing."""
+
+    async def ping(self) -> None:
+        """Return if the store answers."""
+
+    async def close(self) -> None:
+        """Release connections and memory; never raises. The store is not used afterwards."""

@@ -1,0 +1,69 @@
+"""What the service tells a client about itself, read from `GET /info`.
+
+Owns the item ids, action names and limits that traffic is built from.
+Never reads a checkpoint or a data set.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Self
+
+import httpx
+
+from loadtests.target import TargetError
+
+INFO_TIMEOUT_S = 5.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Catalogue:
+    """Item ids and actions the service knows, and how much one request may carry."""
+
+    item_ids: tuple[str, ...]
+    actions: tuple[str, ...]
+    max_events: int | None = None
+    max_candidates: int | None = None
+
+    @classmethod
+    def fetch(cls, host: str) -> Self:
+        """Ask the service at `host`; raises TargetError within INFO_TIMEOUT_S per step."""
+        url = f"{host}/info"
+        try:
+            # The environment's proxies would answer for a service that is not there.
+            answer = httpx.get(url, timeout=INFO_TIMEOUT_S, trust_env=False)
+        except httpx.HTTPError as error:
+            raise TargetError(
+                f"no service at {host} ({error}); start one, or pass --host"
+            ) from None
+        if answer.status_code != httpx.codes.OK:
+            raise TargetError(f"{url} answered {answer.status_code}")
+        try:
+            return cls.parse(answer.json())
+        except ValueError as error:
+            raise TargetError(f"{url} is not understood: {error}") from None
+
+    @classmethod
+    def parse(cls, info: object) -> Self:
+        """Read the body of `GET /info`; raises ValueError naming the field."""
+        if not isinstance(info, dict):
+            raise ValueError("the body is not a JSON object")
+        limits = info.get("limits")
+        limits = limits if isinstance(limits, dict) else {}
+        return cls(
+            item_ids=_names(info, "sample_item_ids"),
+            actions=_names(info, "actions"),
+            max_events=_limit(limits, "max_events"),
+            max_candidates=_limit(limits, "max_candidates"),
+        )
+
+
+def _names(info: Mapping[str, object], field: str) -> tuple[str, ...]:
+    names = info.get(field)
+    if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
+        raise ValueError(f"{field!r} is not a list of names")
+    return tuple(names)
+
+
+def _limit(limits: Mapping[str, object], field: str) -> int | None:
+    limit = limits.get(field)
+    return limit if isinstance(limit, int) and limit > 0 else None

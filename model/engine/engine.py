@@ -1,0 +1,56 @@
+"""Owns the engine: a network on a device, and everything a request asks of it.
+
+Never does I/O and never blocks on anything but arithmetic; one thread calls it.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from model.engine.encoder import Encoded, EncodeJob, Encoder, LiveUser
+from model.engine.mfalcon import CandidateScorer, Microbatch
+from model.engine.state import UserState
+from model.network.hstu import HSTU
+
+
+class Engine:
+    """Exact serving of one network; see the oracle for what exact means."""
+
+    def __init__(self, network: HSTU, device: str = "cpu") -> None:
+        self.network = network.to(device).eval().requires_grad_(False)
+        self.config = network.config
+        self.device = torch.device(device)
+        self._encoder = Encoder(network)
+        self._scorer = CandidateScorer(network)
+        with torch.inference_mode():
+            self._item_rows = network.retrieval.normalise(network.items.weight)  # (items, D)
+
+    def empty_state(self) -> UserState:
+        return UserState.empty(self.config, self.device)
+
+    def encode(self, jobs: Sequence[EncodeJob]) -> list[Encoded]:
+        """Prefill, extend and run pending rows, many users in one pass."""
+        return self._encoder.encode(jobs)
+
+    @torch.inference_mode()
+    def retrieve(self, user: LiveUser) -> Tensor:
+        """Retrieval logits of the whole catalogue, (items,); the prior for an empty history."""
+        if user.query is None:
+            return self.network.retrieval.prior
+        logits: Tensor = self.network.retrieval(user.query, self._item_rows)
+        return logits
+
+    def score(self, batches: Sequence[Microbatch]) -> list[Tensor]:
+        """Action logits (M, actions) of each microbatch, in one pass."""
+        return self._scorer.score(batches)
+
+    def action_probabilities(self, logits: Tensor) -> Tensor:
+        return self.network.action_head.probabilities(logits)
+
+    @torch.inference_mode()
+    def values(self, retrieval: Tensor, probabilities: Tensor) -> Tensor:
+        """The value formula: retrieval logits (M,), probabilities (M, actions) -> scores (M,)."""
+        formula = self.config.value
+        weights = [formula.actions.get(action, 0.0) for action in self.config.actions]
+        return formula.retrieval * retrieval + probabilities @ probabilities.new_tensor(weights)

@@ -1,0 +1,60 @@
+"""Owns what is read off the rows: retrieval scores and action predictions.
+
+Never ranks. The retrieval head reads an event row, the action head a candidate row.
+"""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from model.config import HSTUConfig
+
+_MIN_NORM = 1e-6
+
+
+class RetrievalHead(nn.Module):
+    """Cosine similarity over temperature against the item table, with a prior for empty histories.
+
+    The prior is the log share of training events per item; it is what the head answers when there
+    is no row to read, and what an unknown user is served by.
+    """
+
+    prior: Tensor
+
+    def __init__(self, config: HSTUConfig) -> None:
+        super().__init__()
+        self._temperature = config.temperature
+        self.register_buffer("prior", torch.full((config.num_items,), 1 / config.num_items).log())
+
+    def normalise(self, x: Tensor) -> Tensor:
+        return F.normalize(x, dim=-1, eps=_MIN_NORM)
+
+    def forward(self, queries: Tensor, items: Tensor) -> Tensor:
+        """Normalised queries (..., D) and item rows (M, D) -> logits (..., M)."""
+        return (queries / self._temperature) @ items.T  # far fewer numbers to divide
+
+
+class ActionHead(nn.Module):
+    """Logits per action from a candidate row, grouped into tasks."""
+
+    def __init__(self, config: HSTUConfig) -> None:
+        super().__init__()
+        self._tasks = config.tasks
+        self.hidden = nn.Linear(config.d_model, config.d_model)
+        self.logits = nn.Linear(config.d_model, len(config.actions))
+
+    def forward(self, rows: Tensor) -> Tensor:
+        """Candidate rows (..., D) -> action logits (..., number of actions)."""
+        out: Tensor = self.logits(F.silu(self.hidden(rows)))
+        return out
+
+    def probabilities(self, logits: Tensor) -> Tensor:
+        """Softmax within each multi-class task, sigmoid in each multi-label one; same shape."""
+        groups = logits.split([len(task.actions) for task in self._tasks], dim=-1)
+        return torch.cat(
+            [
+                group.softmax(-1) if task.kind == "multiclass" else group.sigmoid()
+                for task, group in zip(self._tasks, groups, strict=True)
+            ],
+            dim=-1,
+        )

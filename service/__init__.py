@@ -1,0 +1,1 @@
+"""HTTP and orchestration; the only place where model and cache meet."""

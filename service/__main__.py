@@ -1,0 +1,5 @@
+"""`python -m service` is `mfalcon`."""
+
+from service.cli import main
+
+main()

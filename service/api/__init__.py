@@ -1,0 +1,1 @@
+"""HTTP: middleware, routes and problem+json. Never decides anything about ranking."""

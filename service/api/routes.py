@@ -1,0 +1,138 @@
+"""Owns the routes: each takes typed input, calls the recommender, and returns a typed answer."""
+
+import math
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Path, Request, Response
+from fastapi.responses import JSONResponse
+from prometheus_client import CONTENT_TYPE_LATEST
+
+from cache import StoreUnavailable
+from service.api.problems import responses
+from service.deadline import Deadline
+from service.errors import InvalidRequest, NotReady, UnknownUser
+from service.lifecycle import Phase
+from service.runtime import Runtime
+from service.schemas import (
+    DeleteResponse,
+    EventsRequest,
+    EventsResponse,
+    RecommendRequest,
+    RecommendResponse,
+    StateResponse,
+)
+
+router = APIRouter()
+UserPath = Annotated[str, Path(min_length=1, max_length=256)]
+_ERRORS = responses(413, 422, 429, 500, 503, 504)
+
+
+def _runtime(request: Request) -> Runtime:
+    runtime: Runtime = request.app.state.runtime
+    return runtime
+
+
+@router.post("/recommend", responses=_ERRORS, response_model_exclude_unset=True)
+async def recommend(
+    body: RecommendRequest, request: Request, response: Response
+) -> RecommendResponse:
+    """Ranked items with action predictions, within the latency budget."""
+    recommender = _runtime(request).recommender()
+    deadline = _deadline(request, body.budget_ms)
+    answer = await recommender.recommend(body, request.state.request_id, deadline)
+    timing = answer.timing_ms.model_dump()
+    response.headers["Server-Timing"] = ", ".join(f"{k};dur={v}" for k, v in timing.items())
+    return answer
+
+
+@router.post("/events", responses=_ERRORS)
+async def events(body: EventsRequest, request: Request) -> EventsResponse:
+    """Add events to a user's history; answers once they are stored."""
+    recommender = _runtime(request).recommender()
+    return await recommender.add_events(body, request.state.request_id)
+
+
+@router.get("/users/{user_id:path}/state", responses=responses(404, 422, 500, 503))
+async def get_state(user_id: UserPath, request: Request) -> StateResponse:
+    """What is held for a user."""
+    states = _runtime(request).recommender().states
+    try:
+        async with states.turn(user_id):
+            found = await states.peek(user_id)
+    except StoreUnavailable as error:
+        raise NotReady("the store does not answer", retry_after_s=1) from error
+    if found is None:
+        raise UnknownUser("no state is held for this user under the loaded checkpoint")
+    entry, ttl_s = found
+    header = entry.header
+    return StateResponse(
+        user_id=user_id,
+        fingerprint=header.fingerprint.hex(),
+        tier=states.tier,
+        num_events=header.num_events,
+        num_final=header.num_final,
+        anchor=header.anchor,
+        version=header.version,
+        num_bytes=entry.num_bytes,
+        expires_in_s=ttl_s,
+    )
+
+
+@router.delete("/users/{user_id:path}/state", responses=responses(422, 500, 503))
+async def delete_state(user_id: UserPath, request: Request) -> DeleteResponse:
+    """Forget a user's state under the loaded checkpoint."""
+    states = _runtime(request).recommender().states
+    try:
+        async with states.turn(user_id):
+            deleted = await states.forget(user_id)
+    except StoreUnavailable as error:
+        raise NotReady("the store does not answer; nothing was deleted", retry_after_s=1) from error
+    return DeleteResponse(user_id=user_id, deleted=deleted)
+
+
+@router.get("/health/live", responses={503: {"description": "The engine is dead"}})
+async def live(request: Request) -> JSONResponse:
+    """503 once the engine thread has died; the process should be replaced."""
+    alive = _runtime(request).alive
+    return JSONResponse({"status": "alive" if alive else "dead"}, 200 if alive else 503)
+
+
+@router.get("/health/ready", responses={503: {"description": "Not taking requests"}})
+async def ready(request: Request) -> JSONResponse:
+    """200 while requests are taken."""
+    runtime = _runtime(request)
+    is_ready = runtime.lifecycle.phase is Phase.READY and runtime.alive
+    return JSONResponse({"status": runtime.lifecycle.phase}, 200 if is_ready else 503)
+
+
+@router.get("/metrics")
+async def metrics(request: Request) -> Response:
+    """Prometheus text format."""
+    return Response(_runtime(request).metrics.exposition(), media_type=CONTENT_TYPE_LATEST)
+
+
+@router.get("/info", responses=responses(500, 503))
+async def info(request: Request) -> dict[str, Any]:
+    """The loaded checkpoint, its actions, the limits in force, and some item ids to try."""
+    return _runtime(request).info()
+
+
+def _deadline(request: Request, budget_ms: float | None) -> Deadline:
+    """The least of the body's budget, the header's and the server's, from the first byte in."""
+    budgets = [_runtime(request).settings.max_budget_ms]
+    if budget_ms is not None:
+        budgets.append(budget_ms)
+    header = request.headers.get("x-request-timeout-ms")
+    if header is not None:
+        budgets.append(_positive_ms(header))
+    return Deadline.after_ms(min(budgets), since_s=request.state.began_s)
+
+
+def _positive_ms(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not (math.isfinite(value) and value > 0):
+        raise InvalidRequest("X-Request-Timeout-Ms is not a positive number of milliseconds")
+    return value

@@ -1,0 +1,1 @@
+"""`mfalcon bench`: the cached pass against full forwards, interleaved in one run."""

@@ -1,0 +1,46 @@
+"""Owns the fastest full forward there is here, the honest baseline: no cache, but nothing wasted.
+
+Never the oracle. All N + 1 rows go through in one pass; the last layer attends from the candidate
+alone; buckets, mask and divisors, which depend on the history only, are made once, outside.
+"""
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from model.network.attention import divisors
+from service.benchmark.shapes import Workload
+
+
+class FullForward:
+    """Scores candidates as a service without a user state does: the history anew for each."""
+
+    def __init__(self, workload: Workload) -> None:
+        self._network = network = workload.engine.network
+        self._history = workload.history
+        now = torch.tensor([workload.request_time])
+        own = torch.cat((self._history.timestamps, now))
+        index = torch.arange(len(own))
+        self._distance = index[:, None] - index
+        self._bucket = network.time_buckets(torch.cat((own[1:], now))[:, None], own)
+        self._mask = (self._distance >= 0).float()
+        self._divisor = divisors(network.config, index + 1)[:, None]
+
+    @torch.inference_mode()
+    def score(self, candidates: Tensor) -> Tensor:
+        """Candidates (B,), each with its own copy of the history -> action logits (B, actions)."""
+        network, n = self._network, len(self._history)
+        history = network.event_rows(self._history.items, self._history.actions)
+        rows = network.candidate_rows(candidates)[:, None]
+        x = torch.cat((history.expand(len(candidates), -1, -1), rows), 1)  # (B, N + 1, D)
+        for index, layer in enumerate(network.blocks):
+            read = slice(n, None) if index == len(network.blocks) - 1 else slice(None)
+            p = layer.project(x)
+            q, k, v = p.q[:, read].transpose(1, 2), p.k.transpose(1, 2), p.v.transpose(1, 2)
+            scores = q @ k.transpose(-1, -2)
+            scores += layer.bias(self._distance[read], self._bucket[read])
+            weights = F.silu(scores, inplace=True).mul_(self._mask[read])
+            attended = (weights @ v).transpose(1, 2).flatten(2) / self._divisor[read]
+            x = layer.output(p.base[:, read], p.u[:, read], attended)
+        logits: Tensor = network.action_head(x[:, -1])
+        return logits

@@ -1,0 +1,8 @@
+"""The command line: `mfalcon serve | train | verify | bench`. Never computes; prints and exits.
+
+Commands import what they need when they run, so that `--help` does not wait for torch.
+"""
+
+from service.cli.main import main
+
+__all__ = ["main"]

@@ -1,0 +1,78 @@
+"""Owns `mfalcon bench`."""
+
+from dataclasses import asdict
+from typing import Annotated, Literal
+
+import typer
+from rich.console import Console
+
+from service.cli.output import Output
+
+_LABELS = {
+    "loop": "loop of full forwards",
+    "batched": "full forwards, 64 at a time",
+    "prefill_and_cached": "prefill, then the cached pass",
+    "cached": "cached pass",
+}
+
+
+def bench(
+    shape: Annotated[Literal["mlwhiz"], typer.Option(help="model and request to measure")] = (
+        "mlwhiz"
+    ),
+    microbatch: Annotated[int, typer.Option(min=1, help="candidates per pass")] = 512,
+    rounds: Annotated[int, typer.Option(min=1, help="interleaved rounds; medians are kept")] = 7,
+    threads: Annotated[int, typer.Option(min=0, help="CPU threads; 0 takes every core")] = 0,
+    seed: int = 0,
+    output: Output = "table",
+) -> None:
+    """Measure M-FALCON on a cached user state against full forwards, in one run.
+
+    The full forwards are the fastest there are here, not the oracle.
+    """
+    import torch
+
+    from model.allocator import keep_freed_memory
+    from service.benchmark.run import measure
+    from service.benchmark.shapes import SHAPES
+    from service.cli.output import print_json, print_table, progress, where
+
+    keep_freed_memory()
+    if threads:
+        torch.set_num_threads(threads)
+    with progress() as bar:
+        task = bar.add_task("bench", total=rounds)
+        found = measure(
+            SHAPES[shape],
+            microbatch=microbatch,
+            rounds=rounds,
+            seed=seed,
+            on_round=lambda done, total: bar.update(task, completed=done, total=total),
+        )
+    if output == "json":
+        print_json(asdict(found) | {"shape": shape, "sizes": asdict(found.shape)} | where())
+        return
+    by_name = {"loop": "loop_over_cached", "batched": "batched_over_cached"}
+    rows = [
+        [
+            label,
+            f"{found.median_ms[name]:.2f}",
+            f"{found.ratios[by_name[name]]:.0f}x" if name in by_name else "",
+        ]
+        for name, label in _LABELS.items()
+    ]
+    sizes = found.shape
+    print_table(
+        f"{shape}: {sizes.num_layers} layers, d={sizes.d_model}, {sizes.num_events} events, "
+        f"{sizes.num_candidates} candidates; medians of {rounds} interleaved rounds",
+        ["", "ms", "over the cached pass"],
+        rows,
+    )
+    machine = where()
+    Console().print(
+        f"loop over prefill and cached pass: "
+        f"{found.ratios['loop_over_prefill_and_cached']:.0f}x; "
+        f"scores agree within {found.max_abs_diff:.1e}\n"
+        f"{machine['machine']}, torch {machine['torch']}, commit {machine['commit']}",
+        highlight=False,
+    )

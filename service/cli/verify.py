@@ -1,0 +1,86 @@
+"""Owns `mfalcon verify`."""
+
+import contextlib
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from service.cli.output import Output
+from service.settings import DEMO_CHECKPOINT
+
+
+def verify(
+    checkpoint: Annotated[Path, typer.Argument(help="checkpoint folder")] = DEMO_CHECKPOINT,
+    users: Annotated[int, typer.Option(min=1, help="users to sample")] = 50,
+    candidates: Annotated[int, typer.Option(min=1, help="candidates per user")] = 70,
+    store: Annotated[
+        str | None, typer.Option(help="URL of a Redis or Valkey; left out: an embedded Valkey")
+    ] = None,
+    seed: int = 0,
+    output: Output = "table",
+) -> None:
+    """Compare the serving path with the oracle, the plain full forward; exit 1 if they differ.
+
+    Over microbatch sizes, batches of users, every way of cutting a history into prefill and
+    extends, the in-process store, a real Redis or Valkey, and a service killed and restarted.
+    """
+    from model.checkpoint import load
+    from service.cli.output import print_json, print_table, progress, where
+    from service.embedded import EmbeddedUnavailable, EmbeddedValkey
+    from service.verification.run import TOLERANCE, Plan, worst
+    from service.verification.run import verify as run
+
+    loaded = load(checkpoint)
+    with contextlib.ExitStack() as stack:
+        if store is None:
+            try:
+                store = stack.enter_context(EmbeddedValkey(512 << 20)).url
+            except EmbeddedUnavailable as error:
+                Console(stderr=True).print(
+                    f"mfalcon: {error}; pass --store redis://...", style="red"
+                )
+                raise typer.Exit(2) from error
+        bar = stack.enter_context(progress())
+        task = bar.add_task("verify", total=None)
+        plan = Plan(
+            folder=checkpoint,
+            num_users=users,
+            num_candidates=candidates,
+            store=store,
+            seed=seed,
+        )
+        findings = run(
+            loaded,
+            plan,
+            lambda name, done, total: bar.update(
+                task, description=name, completed=done, total=total or None
+            ),
+        )
+    largest = worst([finding.max_abs_diff for finding in findings])
+    passed = largest <= TOLERANCE
+    if output == "json":
+        result = {
+            "checkpoint": loaded.name,
+            "fingerprint": loaded.digests().fingerprint.hex(),
+            "cacheability": loaded.cacheability.exactness,
+            "users": users,
+            "max_abs_diff": largest,
+            "tolerance": TOLERANCE,
+            "passed": passed,
+            "cases": [asdict(finding) for finding in findings],
+        }
+        print_json(result | where())
+    else:
+        rows = [[f.case, str(f.comparisons), f"{f.max_abs_diff:.1e}"] for f in findings]
+        print_table(
+            f"{loaded.name} ({loaded.cacheability.exactness}), {users} users",
+            ["case", "comparisons", "largest difference"],
+            rows,
+        )
+        verdict = "equal to the oracle" if passed else "NOT equal to the oracle"
+        Console().print(f"{verdict}: largest difference {largest:.1e}, allowed {TOLERANCE:.0e}")
+    if not passed:
+        raise typer.Exit(1)

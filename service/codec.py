@@ -1,0 +1,127 @@
+"""Owns the seam between model and cache: a user state to bytes and back.
+
+Never talks to a store. Payload, little-endian and token-major, so that an append touches only the
+tail: for each final row its event (item index i32, action index i32, timestamp i64) and its K and V
+of all layers (layers x [H * K, H * V] floats); then the events without a row, the pending one.
+"""
+
+import zlib
+from dataclasses import dataclass
+from hashlib import blake2b
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from cache import DIGEST_BYTES, Dtype, Entry, Header, StateKey, user_digest
+from model.config import HSTUConfig
+from model.engine.state import UserState
+from model.history import History
+
+_EVENT = np.dtype([("item", "<i4"), ("action", "<i4"), ("timestamp", "<i8")])
+
+
+@dataclass(frozen=True, slots=True)
+class StoredState:
+    """A state and the version under which the store holds it; 0 if it holds none."""
+
+    state: UserState
+    version: int
+
+
+class StateCodec:
+    """Bytes for the states of one checkpoint."""
+
+    def __init__(self, config: HSTUConfig, fingerprint: bytes, device: torch.device) -> None:
+        self._config, self.fingerprint, self._device = config, fingerprint, device
+        self._key_width = config.num_heads * config.qk_dim
+        self._value_width = config.num_heads * config.v_dim
+        width = config.num_layers * (self._key_width + self._value_width)
+        self._row = np.dtype([("event", _EVENT), ("kv", "<f4", (width,))])
+
+    def key(self, user_id: str) -> StateKey:
+        return StateKey(user_id, self.fingerprint)
+
+    def encode(self, user_id: str, stored: StoredState) -> Entry:
+        state, config = stored.state, self._config
+        history, final = state.history, state.num_final
+        events = _to_records(history)
+        rows = np.empty(final, self._row)
+        rows["event"] = events[:final]
+        kv = torch.cat((_token_major(state.keys), _token_major(state.values)), dim=2)
+        rows["kv"] = kv.flatten(1).cpu().numpy()
+        payload = rows.tobytes() + events[final:].tobytes()
+        header = Header(
+            fingerprint=self.fingerprint,
+            user_digest=user_digest(user_id),
+            version=stored.version,
+            anchor=history.anchor,
+            num_events=len(history),
+            num_final=final,
+            prefix_hash=_prefix_hash(events),
+            dtype=Dtype.FLOAT32,
+            num_layers=config.num_layers,
+            num_heads=config.num_heads,
+            qk_dim=config.qk_dim,
+            v_dim=config.v_dim,
+            payload_bytes=len(payload),
+            payload_crc32=zlib.crc32(payload),
+        )
+        return Entry(header, payload)
+
+    def decode(self, entry: Entry) -> StoredState | None:
+        """None for anything this checkpoint could not have written."""
+        header, config = entry.header, self._config
+        shape = (header.num_layers, header.num_heads, header.qk_dim, header.v_dim)
+        if shape != (config.num_layers, config.num_heads, config.qk_dim, config.v_dim):
+            return None
+        final, pending = header.num_final, header.num_events - header.num_final
+        if final != max(header.num_events - 1, 0) or header.num_events > config.window.capacity:
+            return None
+        if header.payload_bytes != final * self._row.itemsize + pending * _EVENT.itemsize:
+            return None
+        rows = np.frombuffer(entry.payload, self._row, final)
+        tail = np.frombuffer(entry.payload, _EVENT, offset=final * self._row.itemsize)
+        events = np.concatenate((rows["event"], tail))
+        if _prefix_hash(events) != header.prefix_hash or not self._in_vocabulary(events):
+            return None
+        # Copied: the buffer is read-only and belongs to the store.
+        kv = torch.from_numpy(rows["kv"].copy()).to(self._device)
+        kv = kv.view(final, config.num_layers, self._key_width + self._value_width)
+        keys, values = kv.split([self._key_width, self._value_width], dim=2)
+        state = UserState(
+            _from_records(events, header.anchor),
+            keys.unflatten(2, (config.num_heads, config.qk_dim)).permute(1, 2, 0, 3),
+            values.unflatten(2, (config.num_heads, config.v_dim)).permute(1, 2, 0, 3),
+        )
+        return StoredState(state, header.version)
+
+    def _in_vocabulary(self, events: npt.NDArray[np.void]) -> bool:
+        items, actions = events["item"], events["action"]
+        return bool(
+            ((items >= 0) & (items < self._config.num_items)).all()
+            and ((actions >= 0) & (actions <= len(self._config.actions))).all()
+        )
+
+
+def _token_major(t: torch.Tensor) -> torch.Tensor:
+    """(layers, H, F, d) -> (F, layers, H * d)."""
+    return t.permute(2, 0, 1, 3).flatten(2)
+
+
+def _to_records(history: History) -> npt.NDArray[np.void]:
+    records = np.empty(len(history), _EVENT)
+    records["item"], records["action"] = history.items.numpy(), history.actions.numpy()
+    records["timestamp"] = history.timestamps.numpy()
+    return records
+
+
+def _from_records(events: npt.NDArray[np.void], anchor: int) -> History:
+    items, actions, timestamps = (
+        torch.from_numpy(events[name].astype(np.int64)) for name in ("item", "action", "timestamp")
+    )
+    return History(items, actions, timestamps, anchor)
+
+
+def _prefix_hash(events: npt.NDArray[np.void]) -> bytes:
+    return blake2b(events.tobytes(), digest_size=DIGEST_BYTES).digest()

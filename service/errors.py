@@ -1,0 +1,81 @@
+"""Owns the errors a client can meet, each with its status and stable code (RFC 9457).
+
+    ServiceError
+    ├── InvalidRequest      422  invalid_request
+    ├── UnknownUser         404  unknown_user
+    ├── TooLarge            413  too_large
+    ├── Overloaded          429  overloaded          (Retry-After)
+    ├── NotReady            503  not_ready           (Retry-After)
+    └── DeadlineExceeded    504  deadline_exceeded
+
+Never carries internals: an unexpected exception becomes a bare 500 `internal`.
+"""
+
+from typing import Any, ClassVar
+
+
+class ServiceError(Exception):
+    """An answer that is not a result. `detail` is for a person and says what to do."""
+
+    status: ClassVar[int] = 500
+    code: ClassVar[str] = "internal"
+    title: ClassVar[str] = "Internal error"
+
+    def __init__(
+        self,
+        detail: str,
+        *,
+        retry_after_s: int | None = None,
+        errors: list[dict[str, str]] | None = None,
+    ) -> None:
+        super().__init__(detail)
+        self.detail = detail
+        self.retry_after_s = retry_after_s
+        self.errors = errors
+
+    def problem(self, request_id: str, instance: str) -> dict[str, Any]:
+        """The body of the problem+json answer."""
+        body: dict[str, Any] = {
+            "type": f"urn:mfalcon:problem:{self.code}",
+            "title": self.title,
+            "status": self.status,
+            "detail": self.detail,
+            "instance": instance,
+            "code": self.code,
+            "request_id": request_id,
+        }
+        if self.errors is not None:
+            body["errors"] = self.errors
+        return body
+
+
+class InvalidRequest(ServiceError):
+    status, code, title = 422, "invalid_request", "Invalid request"
+
+
+class UnknownUser(ServiceError):
+    status, code, title = 404, "unknown_user", "Unknown user"
+
+
+class NotFound(ServiceError):
+    status, code, title = 404, "not_found", "Not found"
+
+
+class MethodNotAllowed(ServiceError):
+    status, code, title = 405, "method_not_allowed", "Method not allowed"
+
+
+class TooLarge(ServiceError):
+    status, code, title = 413, "too_large", "Too large"
+
+
+class Overloaded(ServiceError):
+    status, code, title = 429, "overloaded", "Overloaded"
+
+
+class NotReady(ServiceError):
+    status, code, title = 503, "not_ready", "Not ready"
+
+
+class DeadlineExceeded(ServiceError):
+    status, code, title = 504, "deadline_exceeded", "Deadline exceeded"

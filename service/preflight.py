@@ -1,0 +1,26 @@
+"""Owns the checks of the settings against the machine, before anything is loaded."""
+
+import torch
+
+from cache import RedisStore
+from model.checkpoint import CONFIG
+from service.settings import Settings, SettingsError
+
+
+def check(settings: Settings) -> None:
+    """
+    Raises:
+        SettingsError: a setting can not work here; the message names it.
+    """
+    if not (settings.checkpoint / CONFIG).is_file():
+        raise SettingsError(
+            f"checkpoint (--checkpoint, MFALCON_CHECKPOINT): {settings.checkpoint} is not a "
+            "checkpoint folder; `mfalcon train` writes one"
+        )
+    if "://" in settings.store:
+        try:
+            RedisStore.from_url(settings.store, ttl_s=settings.state_ttl_s)
+        except ValueError as error:
+            raise SettingsError(f"store (--store, MFALCON_STORE): {error}") from None
+    if settings.device == "cuda" and not torch.cuda.is_available():
+        raise SettingsError("device (--device, MFALCON_DEVICE): there is no CUDA device here")

@@ -1,0 +1,184 @@
+"""Owns a request's way from typed request to typed answer; read `recommend` from top to bottom.
+
+Never parses HTTP and never does arithmetic: the engine thread does, in `service.ranking`.
+"""
+
+import asyncio
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import structlog
+import torch
+from torch import Tensor
+
+from model.checkpoint import Checkpoint
+from model.engine.engine import Engine
+from model.engine.state import UserState
+from service.answer import Answering
+from service.deadline import Deadline
+from service.errors import DeadlineExceeded, TooLarge
+from service.metrics import Metrics
+from service.ranking import Ranking, RankJob, rank
+from service.scheduler import EngineThread, Expired
+from service.schemas import (
+    EventIn,
+    EventsRequest,
+    EventsResponse,
+    RecommendRequest,
+    RecommendResponse,
+)
+from service.settings import Settings
+from service.states import Loaded, UserStates
+from service.updates import Offer, Updates
+
+_log = structlog.get_logger("mfalcon.recommender")
+_GRACE_S = 5.0
+"""How long past its deadline a started request may run before it is given up with a 504."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parts:
+    """What a recommender is made of, put together by the composition root."""
+
+    checkpoint: Checkpoint
+    engine: Engine
+    thread: EngineThread
+    states: UserStates
+    settings: Settings
+    metrics: Metrics
+
+
+class Recommender:
+    """One checkpoint, its engine and its states."""
+
+    def __init__(self, parts: Parts) -> None:
+        self.checkpoint, self.engine, self.states = parts.checkpoint, parts.engine, parts.states
+        self._thread, self._settings, self._metrics = parts.thread, parts.settings, parts.metrics
+        self._updates = Updates(parts.checkpoint, parts.engine, parts.thread, parts.states)
+        self._answering = Answering(parts.checkpoint, parts.engine, parts.metrics)
+        self._writes: set[asyncio.Task[None]] = set()
+
+    async def recommend(
+        self, request: RecommendRequest, request_id: str, deadline: Deadline
+    ) -> RecommendResponse:
+        """
+        Raises:
+            InvalidRequest, TooLarge: the request can not be served as it is; nothing is stored.
+            Overloaded, NotReady: not now; nothing is stored.
+            DeadlineExceeded: the engine did not answer at all.
+        """
+        began = time.monotonic()
+        offer = self._offer(request.events, request.history_mode)
+        candidates, missing = self._candidates(request)
+        async with self.states.turn(request.user_id) as turn:
+            asked = time.monotonic()
+            loaded = await self.states.load(request.user_id)
+            cache_ms = (time.monotonic() - asked) * 1000
+            history, _ = self._updates.apply(offer, loaded.stored.state.history)
+            job = RankJob(
+                state=loaded.stored.state,
+                history=history,
+                request_time=_now_s() if request.request_time is None else request.request_time,
+                candidates=candidates,
+                num_retrieved=max(request.num_results, self._settings.retrieval_candidates),
+                exclude_seen=request.exclude_seen,
+                microbatch=self._settings.microbatch,
+                deadline=deadline,
+                submitted_s=time.monotonic(),
+            )
+            ranking = await self._rank(job)
+            if history is not loaded.stored.state.history:
+                # Answered first, written behind; the user's next request waits for the write.
+                state = None if ranking is None else ranking.encoded.state
+                turn.lasts_until(self._write_behind(request.user_id, loaded, offer, state))
+        return self._answering.answer(
+            request,
+            job,
+            ranking,
+            loaded,
+            request_id=request_id,
+            missing_item_ids=list(dict.fromkeys(missing + offer.missing_item_ids)),
+            cache_ms=cache_ms,
+            began_s=began,
+        )
+
+    async def add_events(self, request: EventsRequest, request_id: str) -> EventsResponse:
+        """Answers once the store holds the events.
+
+        Raises:
+            InvalidRequest, TooLarge, NotReady: as `recommend`.
+        """
+        offer = self._offer(request.events, request.history_mode)
+        async with self.states.turn(request.user_id):
+            loaded = await self.states.load(request.user_id)
+            outcome = await self._updates.store(request.user_id, loaded, offer)
+        return EventsResponse(
+            request_id=request_id,
+            user_id=request.user_id,
+            accepted=outcome.counts.accepted,
+            duplicates=outcome.counts.duplicates,
+            too_old=outcome.counts.too_old,
+            missing_item_ids=offer.missing_item_ids,
+            num_events=len(outcome.history),
+            stored=outcome.stored,
+        )
+
+    async def drain(self) -> None:
+        """Wait until every answered request's state is written."""
+        while self._writes:
+            await asyncio.wait(self._writes)
+
+    async def _rank(self, job: RankJob) -> Ranking | None:
+        """None if the deadline passed before the engine was free."""
+        try:
+            async with asyncio.timeout(job.deadline.remaining_s + _GRACE_S):
+                return await self._thread.submit(lambda: rank(self.engine, job), job.deadline)
+        except Expired:
+            return None
+        except TimeoutError as error:
+            raise DeadlineExceeded(
+                "the engine did not answer within the budget; raise budget_ms or ask again"
+            ) from error
+
+    def _write_behind(
+        self, user_id: str, loaded: Loaded, offer: Offer, state: UserState | None
+    ) -> asyncio.Task[None]:
+        async def write() -> None:
+            with self._metrics.stage_seconds.labels("write").time():
+                try:
+                    await self._updates.store(user_id, loaded, offer, state)
+                except Exception as error:
+                    # The answer is out; the user's next request finds the old state.
+                    _log.error("state_not_written", exc_info=error)
+
+        task = asyncio.create_task(write())
+        self._writes.add(task)
+        task.add_done_callback(self._writes.discard)
+        return task
+
+    def _offer(self, events: Sequence[EventIn], history_mode: str) -> Offer:
+        _check_count("events", len(events), self._settings.max_events, "max_events")
+        return Offer.of(self.checkpoint, events, replace=history_mode == "replace")
+
+    def _candidates(self, request: RecommendRequest) -> tuple[Tensor | None, list[str]]:
+        settings = self._settings
+        _check_count("num_results", request.num_results, settings.max_results, "max_results")
+        if request.candidates is None:
+            return None, []
+        count = len(request.candidates)
+        _check_count("candidates", count, settings.max_candidates, "max_candidates")
+        known, missing = self.checkpoint.items.split(request.candidates)
+        return torch.tensor(known, dtype=torch.int64), missing
+
+
+def _now_s() -> int:
+    return int(time.time())
+
+
+def _check_count(field: str, count: int, limit: int, setting: str) -> None:
+    if count > limit:
+        raise TooLarge(
+            f"{field}: {count} exceeds the limit of {limit}; send fewer, or raise the setting "
+            f"{setting} (--{setting.replace('_', '-')})"
+        )

@@ -1,0 +1,157 @@
+"""Owns what lives between start and stop: store, checkpoint, engine thread, recommender.
+
+Never touched by import: `start` builds it, `stop` takes it down in order.
+"""
+
+import asyncio
+from importlib.metadata import version
+from typing import Any
+
+import structlog
+import torch
+
+from cache import MemoryStore, RedisStore, StateStore
+from model.allocator import keep_freed_memory
+from model.checkpoint import Checkpoint, load
+from model.engine.engine import Engine
+from service.codec import StateCodec
+from service.embedded import EmbeddedUnavailable, EmbeddedValkey
+from service.errors import NotReady
+from service.lifecycle import Lifecycle, Phase
+from service.metrics import Metrics
+from service.recommender import Parts, Recommender
+from service.scheduler import EngineThread
+from service.settings import Settings, mask_url
+from service.states import UserStates
+from service.warmup import warm_up
+
+_log = structlog.get_logger("mfalcon.runtime")
+_NUM_SAMPLE_ITEMS = 500
+
+
+class Runtime:
+    def __init__(self, settings: Settings, checkpoint: Checkpoint | None = None) -> None:
+        """A checkpoint not given is loaded from where the settings say, at the start."""
+        self.settings, self.metrics = settings, Metrics()
+        self._checkpoint = checkpoint
+        self.lifecycle = Lifecycle()
+        self._embedded: EmbeddedValkey | None = None
+        self._thread: EngineThread | None = None
+        self._recommender: Recommender | None = None
+
+    async def start(self) -> None:
+        """
+        Raises:
+            CheckpointError: the checkpoint can not be used.
+        """
+        settings = self.settings
+        self.lifecycle.enter(Phase.LOADING)
+        keep_freed_memory()
+        if settings.threads:
+            torch.set_num_threads(settings.threads)
+        checkpoint = self._checkpoint
+        if checkpoint is None:
+            checkpoint = await asyncio.to_thread(load, settings.checkpoint)
+        engine = Engine(checkpoint.network, pick_device(settings.device))
+        self.lifecycle.enter(Phase.WARMING)
+        self._thread = EngineThread(max_queue=settings.max_queue)
+        self.metrics.queue_depth.set_function(lambda: self._thread.depth if self._thread else 0)
+        await self._thread.submit(lambda: warm_up(engine, microbatch=settings.microbatch))
+        fingerprint = checkpoint.digests().fingerprint
+        codec = StateCodec(checkpoint.config, fingerprint, engine.device)
+        states = UserStates(self._open_store(), codec, engine.empty_state, self.metrics)
+        self._recommender = Recommender(
+            Parts(
+                checkpoint=checkpoint,
+                engine=engine,
+                thread=self._thread,
+                states=states,
+                settings=settings,
+                metrics=self.metrics,
+            )
+        )
+        self.metrics.info.labels(version("mfalcon"), checkpoint.name, fingerprint.hex()).set(1)
+        self.lifecycle.enter(Phase.READY)
+        _log.info(
+            "ready",
+            checkpoint=checkpoint.name,
+            fingerprint=fingerprint.hex(),
+            cacheability=checkpoint.cacheability.exactness,
+            device=str(engine.device),
+            threads=torch.get_num_threads(),
+            tier=states.tier,
+        )
+
+    async def stop(self) -> None:
+        """Finish what is running, write what is to be written, close the store."""
+        self.lifecycle.enter(Phase.DRAINING)
+        if self._recommender is not None:
+            await self._recommender.drain()
+        if self._thread is not None:
+            await self._thread.close()
+        if self._recommender is not None:
+            await self._recommender.states.close()
+        if self._embedded is not None:
+            await asyncio.to_thread(self._embedded.stop)
+        self.lifecycle.enter(Phase.STOPPED)
+
+    @property
+    def alive(self) -> bool:
+        return self._thread is None or self._thread.alive
+
+    def recommender(self) -> Recommender:
+        """
+        Raises:
+            NotReady: not taking requests.
+        """
+        self.lifecycle.require_ready()
+        if self._recommender is None:
+            raise NotReady("no checkpoint is loaded", retry_after_s=1)
+        return self._recommender
+
+    def info(self) -> dict[str, Any]:
+        recommender, settings = self.recommender(), self.settings
+        checkpoint = recommender.checkpoint
+        limits = {name for name in type(settings).model_fields if name.startswith("max_")}
+        every = max(1, len(checkpoint.items) // _NUM_SAMPLE_ITEMS)
+        return {
+            "version": version("mfalcon"),
+            "torch": torch.__version__,
+            "model": _describe(checkpoint),
+            "actions": list(checkpoint.config.actions),
+            "store": {"tier": recommender.states.tier, "url": mask_url(settings.store)},
+            "limits": settings.model_dump(include=limits),
+            "sample_item_ids": checkpoint.items.ids[::every],
+        }
+
+    def _open_store(self) -> StateStore:
+        settings = self.settings
+        url = settings.store
+        if url == "embedded":
+            try:
+                self._embedded = EmbeddedValkey(settings.store_memory_bytes)
+                url = self._embedded.url
+            except EmbeddedUnavailable as error:
+                _log.warning("embedded_store_unavailable", detail=str(error), instead="memory")
+                url = "memory"
+        if url == "memory":
+            return MemoryStore(settings.store_memory_bytes, settings.state_ttl_s)
+        return RedisStore.from_url(
+            url, ttl_s=settings.state_ttl_s, timeout_s=settings.store_timeout_ms / 1000
+        )
+
+
+def pick_device(device: str) -> str:
+    if device == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    return device
+
+
+def _describe(checkpoint: Checkpoint) -> dict[str, Any]:
+    return {
+        "name": checkpoint.name,
+        "fingerprint": checkpoint.digests().fingerprint.hex(),
+        "cacheability": checkpoint.cacheability.exactness,
+        "reasons": list(checkpoint.cacheability.reasons),
+        "config": checkpoint.config.model_dump(mode="json"),
+    }

@@ -1,0 +1,155 @@
+"""Owns the JSON of the HTTP contract, as types. Never holds logic beyond validation.
+
+Strict: a number is not taken for a string nor a string for a number.
+"""
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+UserId = Annotated[str, Field(min_length=1, max_length=256, examples=["42"])]
+ItemId = Annotated[str, Field(min_length=1, max_length=256)]
+
+_LATEST_SECOND = 32_503_680_000  # the year 3000; larger numbers are milliseconds
+
+
+class _Request(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class _Answer(BaseModel):
+    model_config = ConfigDict(frozen=True)
+
+
+class EventIn(_Request):
+    """One interaction of the user."""
+
+    item_id: ItemId
+    action: str | None = Field(default=None, description="one of the checkpoint's actions")
+    timestamp: int = Field(ge=0, lt=_LATEST_SECOND, description="Unix seconds")
+
+
+class _WithEvents(_Request):
+    user_id: UserId
+    events: list[EventIn] = Field(
+        default=[],
+        fail_fast=True,
+        description="added to the history, in any order; events already known are skipped",
+    )
+    history_mode: Literal["append", "replace"] = Field(
+        default="append", description="replace: `events` are the whole history"
+    )
+
+
+class RecommendRequest(_WithEvents):
+    candidates: list[ItemId] | None = Field(
+        default=None,
+        fail_fast=True,
+        min_length=1,
+        description="items to rank; left out: the whole catalogue",
+    )
+    num_results: int = Field(default=10, ge=1, description="items wanted")
+    exclude_seen: bool = Field(
+        default=True, description="leave out items of the user's window, candidates too"
+    )
+    budget_ms: float | None = Field(
+        default=None, gt=0, allow_inf_nan=False, description="latency budget"
+    )
+    request_time: int | None = Field(
+        default=None, ge=0, lt=_LATEST_SECOND, description="Unix seconds; left out: now"
+    )
+    history_size: int | None = Field(
+        default=None, ge=0, description="events the caller knows of; holding fewer is told"
+    )
+    include: list[Literal["metadata", "parts"]] = Field(
+        default=[], description="metadata: columns of items.csv; parts: the retrieval score"
+    )
+
+
+class EventsRequest(_WithEvents):
+    pass
+
+
+class RankedItem(_Answer):
+    item_id: str
+    score: float | None = Field(
+        description="value formula; null where the deadline came before the candidate was scored"
+    )
+    actions: dict[str, float] | None = Field(description="probability of each action")
+    retrieval_score: float | None = Field(default=None, description="with include: parts")
+    metadata: dict[str, str] | None = Field(default=None, description="with include: metadata")
+
+
+class ModelInfo(_Answer):
+    name: str
+    fingerprint: str
+
+
+class CacheInfo(_Answer):
+    status: Literal["hit", "miss", "error"] = Field(
+        description="error: the store did not answer; the history is what the request brought"
+    )
+    tier: Literal["memory", "redis"] | None = Field(description="which tier had the state")
+    reused_events: int = Field(description="event rows taken from the state")
+    encoded_events: int = Field(description="event rows run now; the newest always is")
+
+
+class Timing(_Answer):
+    queue: float = Field(description="waiting for the engine")
+    cache: float = Field(description="reading the state")
+    encode: float = Field(description="running event rows, and retrieval")
+    score: float = Field(description="scoring candidates")
+    total: float = Field(description="from the handler's start to its answer")
+
+
+class RecommendResponse(_Answer):
+    request_id: str
+    user_id: str
+    model: ModelInfo
+    items: list[RankedItem]
+    complete: bool = Field(description="false: something was left out, named in `degraded`")
+    degraded: list[str]
+    missing_item_ids: list[str] = Field(description="item ids the checkpoint does not know")
+    cache: CacheInfo
+    timing_ms: Timing
+
+
+class EventsResponse(_Answer):
+    request_id: str
+    user_id: str
+    accepted: int
+    duplicates: int
+    too_old: int = Field(description="events older than the window, not added")
+    missing_item_ids: list[str]
+    num_events: int = Field(description="events in the user's window now")
+    stored: bool = Field(description="false: the store did not answer; send the events again")
+
+
+class StateResponse(_Answer):
+    user_id: str
+    fingerprint: str
+    tier: str
+    num_events: int
+    num_final: int = Field(description="events whose K and V are kept")
+    anchor: int = Field(description="events before the window")
+    version: int
+    num_bytes: int
+    expires_in_s: int | None
+
+
+class DeleteResponse(_Answer):
+    user_id: str
+    deleted: bool
+
+
+class Problem(_Answer):
+    """RFC 9457 problem+json."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    instance: str
+    code: str
+    request_id: str
+    errors: list[dict[str, str]] | None = None

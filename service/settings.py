@@ -1,0 +1,153 @@
+"""Owns every setting of the service: name, unit, default, and what it protects.
+
+Precedence: flag, then `MFALCON_*` environment, then the `--config` file (TOML), then the default.
+Never reads settings at import time; the command line builds one `Settings` and passes it on.
+"""
+
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, ValidationError, field_validator
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
+
+import service
+
+DEMO_CHECKPOINT = Path(service.__file__).parent.parent / "checkpoints" / "demo"
+_SCHEMES = ("redis://", "rediss://", "unix://")
+
+
+class SettingsError(Exception):
+    """A setting is wrong; the message names it."""
+
+
+class Settings(BaseSettings):
+    """What `mfalcon serve` runs with."""
+
+    model_config = SettingsConfigDict(env_prefix="MFALCON_", extra="forbid", frozen=True)
+
+    checkpoint: Path = Field(
+        default=DEMO_CHECKPOINT, description="checkpoint folder, as `mfalcon train` writes it"
+    )
+    host: str = Field(default="127.0.0.1", description="address to listen on")
+    port: int = Field(default=8000, ge=0, le=65535, description="port to listen on; 0 picks one")
+    store: str = Field(
+        default="embedded",
+        description="where user states live: `embedded` (a Valkey server started with the service, "
+        "for trying out), `memory` (in this process), or a redis://, rediss:// or unix:// URL",
+    )
+    store_timeout_ms: float = Field(
+        default=50, gt=0, description="longest wait for the store; past it the state is recomputed"
+    )
+    store_memory_bytes: int = Field(
+        default=256 << 20, ge=1 << 20, description="bound of the `memory` and `embedded` stores"
+    )
+    state_ttl_s: int = Field(
+        default=7 * 86_400, ge=1, description="seconds a state is kept after its last use"
+    )
+    device: Literal["auto", "cpu", "cuda"] = Field(
+        default="auto", description="where the model runs; auto takes a GPU if there is one"
+    )
+    threads: int = Field(
+        default=0, ge=0, description="CPU threads of the engine; 0 takes every core"
+    )
+    microbatch: int = Field(
+        default=512,
+        ge=1,
+        description="candidates scored between two looks at the deadline; smaller stops closer to "
+        "it, larger scores faster",
+    )
+    retrieval_candidates: int = Field(
+        default=200,
+        ge=1,
+        description="catalogue items that retrieval hands to the action head when a request "
+        "names no candidates",
+    )
+    max_queue: int = Field(
+        default=128,
+        ge=1,
+        description="requests waiting for the engine; beyond it they are refused with 429 rather "
+        "than left to wait",
+    )
+    max_budget_ms: float = Field(
+        default=1000, gt=0, description="latency budget of a request that names none, and the most"
+    )
+    max_body_bytes: int = Field(
+        default=2 << 20, ge=1024, description="largest request body, checked before parsing"
+    )
+    max_candidates: int = Field(default=10_000, ge=1, description="most candidates in a request")
+    max_events: int = Field(default=10_000, ge=1, description="most events in a request")
+    max_results: int = Field(default=1000, ge=1, description="largest num_results")
+    log_format: Literal["auto", "json", "console"] = Field(
+        default="auto", description="auto: console on a terminal, JSON lines elsewhere"
+    )
+
+    @field_validator("store")
+    @classmethod
+    def _known_store(cls, value: str) -> str:
+        if value in ("embedded", "memory") or value.startswith(_SCHEMES):
+            return value
+        raise ValueError(f"is `embedded`, `memory` or a URL beginning with {', '.join(_SCHEMES)}")
+
+    @classmethod
+    def settings_customise_sources(
+        cls, settings_cls: type[BaseSettings], *sources: Any, **more: PydanticBaseSettingsSource
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Flags over environment; no .env file and no secrets folder."""
+        del settings_cls, sources
+        return (more["init_settings"], more["env_settings"])
+
+    def masked(self) -> dict[str, object]:
+        """Effective values for printing; the store's credentials are left out."""
+        values = self.model_dump(mode="json")
+        values["store"] = mask_url(self.store)
+        return values
+
+
+def load_settings(flags: dict[str, Any], config: Path | None = None) -> Settings:
+    """Settings from flags (those given), the environment and a TOML file.
+
+    Raises:
+        SettingsError: a wrong value or an unknown name; the message names the setting.
+    """
+    sources: type[Settings] = Settings
+    if config is not None:
+        if not config.is_file():
+            raise SettingsError(f"--config: {config} is not a file")
+        sources = _with_file(config)
+    try:
+        return sources(**flags)
+    except ValidationError as error:
+        lines = []
+        for problem in error.errors():
+            name = str(problem["loc"][0]) if problem["loc"] else "settings"
+            message = problem["msg"].removeprefix("Value error, ")
+            lines.append(f"{name} (--{name.replace('_', '-')}, MFALCON_{name.upper()}): {message}")
+        raise SettingsError("; ".join(lines)) from error
+    except ValueError as error:  # a malformed TOML file
+        raise SettingsError(f"--config: {config}: {error}") from error
+
+
+def mask_url(url: str) -> str:
+    """A store's URL without user name, password and options, which may hold them too."""
+    scheme, separator, rest = url.partition("://")
+    credentials, at, host = rest.rpartition("@")
+    host, question, _ = host.partition("?")
+    options = "?***" if question else ""
+    return f"{scheme}{separator}{'***@' if at and credentials else ''}{host}{options}"
+
+
+def _with_file(path: Path) -> type[Settings]:
+    class SettingsWithFile(Settings):
+        @classmethod
+        def settings_customise_sources(
+            cls, settings_cls: type[BaseSettings], *sources: Any, **more: PydanticBaseSettingsSource
+        ) -> tuple[PydanticBaseSettingsSource, ...]:
+            above = super().settings_customise_sources(settings_cls, *sources, **more)
+            return (*above, TomlConfigSettingsSource(settings_cls, toml_file=path))
+
+    return SettingsWithFile

@@ -1,0 +1,153 @@
+"""Owns a user's state between requests: load, save, forget, one request of a user at a time.
+
+Never computes. The store is a cache: a failure of it is a miss, told in the answer.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal, Self
+
+import structlog
+
+from cache import Entry, StateStore, StoreUnavailable
+from model.engine.state import UserState
+from service.codec import StateCodec, StoredState
+from service.metrics import Metrics
+
+Tier = Literal["memory", "redis"]
+_log = structlog.get_logger("mfalcon.states")
+_WARN_EVERY_S = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    stored: StoredState
+    status: Literal["hit", "miss", "error"]
+    tier: Tier | None
+
+
+class Turn:
+    """A user's turn, an async context manager; it may outlast its block by a task."""
+
+    def __init__(self, lock: asyncio.Lock, done: Callable[[], None]) -> None:
+        self._lock, self._done = lock, done
+        self._task: asyncio.Task[None] | None = None
+
+    def lasts_until(self, task: asyncio.Task[None]) -> None:
+        """End the turn when `task` ends instead of with the block."""
+        self._task = task
+
+    async def __aenter__(self) -> Self:
+        try:
+            await self._lock.acquire()
+        except BaseException:
+            self._done()
+            raise
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        if self._task is None:
+            self._end()
+        else:
+            self._task.add_done_callback(lambda _: self._end())
+
+    def _end(self) -> None:
+        self._lock.release()
+        self._done()
+
+
+@dataclass(slots=True)
+class _Queue:
+    lock: asyncio.Lock
+    num_turns: int = 0
+
+
+class UserStates:
+    """States of one checkpoint in one store."""
+
+    def __init__(
+        self,
+        store: StateStore,
+        codec: StateCodec,
+        empty: Callable[[], UserState],
+        metrics: Metrics,
+    ) -> None:
+        self._store, self._codec, self._empty, self._metrics = store, codec, empty, metrics
+        self._queues: dict[str, _Queue] = {}
+        self._warned_at = -_WARN_EVERY_S
+
+    def turn(self, user_id: str) -> Turn:
+        """Requests of one user one after another; of different users side by side."""
+        queue = self._queues.setdefault(user_id, _Queue(asyncio.Lock()))
+        queue.num_turns += 1
+
+        def done() -> None:
+            queue.num_turns -= 1
+            if not queue.num_turns:
+                del self._queues[user_id]
+
+        return Turn(queue.lock, done)
+
+    async def load(self, user_id: str) -> Loaded:
+        """The user's state; an empty one of version 0 on a miss or when the store fails."""
+        nothing = StoredState(self._empty(), 0)
+        try:
+            entry = await self._store.get(self._codec.key(user_id))
+        except StoreUnavailable as error:
+            self._failed("get", error)
+            return self._count(Loaded(nothing, "error", None))
+        if entry is None:
+            return self._count(Loaded(nothing, "miss", None))
+        stored = self._codec.decode(entry)
+        if stored is None:
+            # Sound bytes that this checkpoint did not write; the next save replaces them.
+            return self._count(
+                Loaded(StoredState(nothing.state, entry.header.version), "miss", None)
+            )
+        return self._count(Loaded(stored, "hit", self._tier))
+
+    async def save(self, user_id: str, stored: StoredState) -> bool | None:
+        """Compare-and-set: True stored, False another writer was first, None no store."""
+        entry = self._codec.encode(user_id, stored)
+        try:
+            won = await self._store.put(self._codec.key(user_id), entry)
+        except StoreUnavailable as error:
+            self._failed("put", error)
+            return None
+        if not won:
+            self._metrics.write_conflicts.inc()
+        return won
+
+    async def peek(self, user_id: str) -> tuple[Entry, int | None] | None:
+        """The stored entry and its seconds to live. Raises StoreUnavailable."""
+        key = self._codec.key(user_id)
+        entry = await self._store.get(key)
+        return None if entry is None else (entry, await self._store.ttl_seconds(key))
+
+    async def forget(self, user_id: str) -> bool:
+        """Raises StoreUnavailable."""
+        return await self._store.delete(self._codec.key(user_id))
+
+    async def close(self) -> None:
+        await self._store.close()
+
+    @property
+    def _tier(self) -> Tier:
+        return "redis" if self._store.tier == "redis" else "memory"
+
+    @property
+    def tier(self) -> str:
+        return self._store.tier
+
+    def _count(self, loaded: Loaded) -> Loaded:
+        self._metrics.lookups.labels(tier=self._tier, status=loaded.status).inc()
+        return loaded
+
+    def _failed(self, op: str, error: StoreUnavailable) -> None:
+        self._metrics.store_errors.labels(op=op).inc()
+        now = time.monotonic()
+        if now - self._warned_at >= _WARN_EVERY_S:
+            self._warned_at = now
+            _log.warning("store_unavailable", op=op, detail=str(error))

@@ -1,0 +1,101 @@
+"""Owns changing a user's history: what a request offers, and storing it against other writers.
+
+Never loses an offered event to a race: a writer that loses the compare-and-set reads again and
+extends what the winner stored.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from model.checkpoint import Checkpoint
+from model.engine.encoder import EncodeJob
+from model.engine.engine import Engine
+from model.engine.state import UserState
+from model.history import EMPTY, Event, History, MergeCounts
+from service.codec import StoredState
+from service.errors import InvalidRequest
+from service.scheduler import EngineThread
+from service.schemas import EventIn
+from service.states import Loaded, UserStates
+
+_ATTEMPTS = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """The events of a request, in the checkpoint's indices."""
+
+    events: list[Event]
+    replace: bool
+    missing_item_ids: list[str]
+
+    @classmethod
+    def of(cls, checkpoint: Checkpoint, events: Sequence[EventIn], *, replace: bool) -> "Offer":
+        """
+        Raises:
+            InvalidRequest: an action the checkpoint does not know.
+        """
+        index, actions = checkpoint.items.index, checkpoint.config.action_index
+        known: list[Event] = []
+        missing: dict[str, None] = {}
+        for position, event in enumerate(events):
+            if event.action is not None and event.action not in actions:
+                raise InvalidRequest(
+                    f"events[{position}].action is not an action of this checkpoint; "
+                    f"it knows {', '.join(checkpoint.config.actions)}"
+                )
+            if event.item_id not in index:
+                missing[event.item_id] = None
+                continue
+            action = 0 if event.action is None else actions[event.action]
+            known.append(Event(index[event.item_id], action, event.timestamp))
+        return cls(known, replace, list(missing))
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """What became of an offer; `stored` is False if the store did not take it."""
+
+    history: History
+    counts: MergeCounts
+    stored: bool
+
+
+class Updates:
+    """Applies offers to the states of one checkpoint."""
+
+    def __init__(
+        self, checkpoint: Checkpoint, engine: Engine, thread: EngineThread, states: UserStates
+    ) -> None:
+        self._window = checkpoint.config.window
+        self._engine, self._thread, self._states = engine, thread, states
+
+    def apply(self, offer: Offer, held: History) -> tuple[History, MergeCounts]:
+        """The history after the offer; `held` itself if nothing changes."""
+        return (EMPTY if offer.replace else held).merge(offer.events, self._window)
+
+    async def store(
+        self, user_id: str, loaded: Loaded, offer: Offer, made: UserState | None = None
+    ) -> Stored:
+        """Put the offer on top of what the store holds. The caller has the user's turn.
+
+        Args:
+            made: the state after the offer, if the engine has made it from `loaded` already.
+        """
+        history, counts = self.apply(offer, loaded.stored.state.history)
+        for _ in range(_ATTEMPTS):
+            held = loaded.stored
+            if history is held.state.history:
+                return Stored(history, counts, loaded.status != "error")
+            state = made or await self._extend(held.state, history)
+            won = await self._states.save(user_id, StoredState(state, held.version + 1))
+            if won is not False:
+                return Stored(history, counts, bool(won))
+            loaded, made = await self._states.load(user_id), None
+            history, _ = self.apply(offer, loaded.stored.state.history)
+        return Stored(history, counts, False)
+
+    async def _extend(self, state: UserState, history: History) -> UserState:
+        job = EncodeJob(state, history)
+        (encoded,) = await self._thread.submit(lambda: self._engine.encode([job]))
+        return encoded.state

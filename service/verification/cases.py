@@ -1,0 +1,187 @@
+"""Owns the cases of verification that run in this process, each a different way to an answer.
+
+Never judges: a case yields the largest difference to the oracle it saw, per comparison.
+"""
+
+import asyncio
+import random
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from cache import StateStore
+from model.engine.encoder import EncodeJob, LiveUser
+from model.engine.engine import Engine
+from model.engine.mfalcon import Microbatch, microbatches
+from model.engine.oracle import Oracle
+from model.engine.state import UserState
+from model.history import EMPTY
+from service.codec import StateCodec, StoredState
+from service.verification.users import VerifiedUser
+
+MICROBATCH_SIZES = (1, 7, 64, 0)  # 0: all at once
+_SPLIT_JOBS = 16
+_SPLIT_CANDIDATES = 4
+_NUM_COMPOSITIONS = 3
+
+
+@dataclass(frozen=True, slots=True)
+class RightAnswer:
+    """What the oracle says: retrieval logits (M,), action logits (M, actions)."""
+
+    retrieval: Tensor
+    actions: Tensor
+
+    @classmethod
+    def of(cls, engine: Engine, user: VerifiedUser) -> "RightAnswer":
+        oracle = Oracle(engine.network, user.history, user.request_time)
+        scores = [oracle.score(candidate) for candidate in user.candidates]
+        return cls(
+            torch.stack([score.retrieval for score in scores]),
+            torch.stack([score.actions for score in scores]),
+        )
+
+    def difference(self, retrieval: Tensor, actions: Tensor) -> float:
+        """Largest absolute difference on logits; the first rows, if fewer are given."""
+        n = len(actions)
+        return largest(retrieval[:n] - self.retrieval[:n], actions - self.actions[:n])
+
+
+def largest(*differences: Tensor) -> float:
+    """The largest absolute value; NaN if any is."""
+    return float(torch.cat([difference.flatten() for difference in differences]).abs().max())
+
+
+def by_microbatch(
+    engine: Engine, users: Sequence[tuple[VerifiedUser, RightAnswer]], size: int
+) -> Iterator[float]:
+    """Prefill in one piece, candidates in microbatches of `size`."""
+    for user, right in users:
+        live = _live(engine, engine.empty_state(), user)
+        candidates = user.candidate_tensor()
+        parts = [
+            engine.score([batch])[0]
+            for batch in microbatches(live, candidates, size or len(candidates))
+        ]
+        yield right.difference(engine.retrieve(live)[candidates], torch.cat(parts))
+
+
+def all_users_at_once(
+    engine: Engine, users: Sequence[tuple[VerifiedUser, RightAnswer]]
+) -> Iterator[float]:
+    """Everybody's rows in one jagged pass, everybody's candidates in another."""
+    jobs = [EncodeJob(engine.empty_state(), u.history, u.request_time) for u, _ in users]
+    lives = [encoded.live for encoded in engine.encode(jobs)]
+    batches = [
+        Microbatch(live, user.candidate_tensor())
+        for live, (user, _) in zip(lives, users, strict=True)
+        if live is not None
+    ]
+    for batch, logits, (_, right) in zip(batches, engine.score(batches), users, strict=True):
+        yield right.difference(engine.retrieve(batch.user)[batch.candidates], logits)
+
+
+def every_split(
+    engine: Engine, users: Sequence[tuple[VerifiedUser, RightAnswer]]
+) -> Iterator[float]:
+    """Prefill the first k events, extend by the rest, for every k."""
+    for user, right in users:
+        n = len(user.events)
+        for first in range(0, n + 1, _SPLIT_JOBS):
+            cuts = range(first, min(first + _SPLIT_JOBS, n + 1))
+            yield from _by_appends(engine, user, right, [[cut, n - cut] for cut in cuts])
+
+
+def event_by_event(
+    engine: Engine, users: Sequence[tuple[VerifiedUser, RightAnswer]]
+) -> Iterator[float]:
+    """As a live user's events arrive: one append each."""
+    for user, right in users:
+        yield from _by_appends(engine, user, right, [[1] * len(user.events)])
+
+
+def random_compositions(
+    engine: Engine, users: Sequence[tuple[VerifiedUser, RightAnswer]], seed: int
+) -> Iterator[float]:
+    """Appends of random sizes."""
+    rng = random.Random(seed)
+    for user, right in users:
+        pieces = []
+        for _ in range(_NUM_COMPOSITIONS):
+            sizes, left = [], len(user.events)
+            while left:
+                sizes.append(min(left, rng.randint(1, 40)))
+                left -= sizes[-1]
+            pieces.append(sizes)
+        yield from _by_appends(engine, user, right, pieces)
+
+
+def through_store(
+    engine: Engine,
+    users: Sequence[tuple[VerifiedUser, RightAnswer]],
+    open_store: Callable[[], StateStore],
+    fingerprint: bytes,
+) -> Iterator[float]:
+    """Half the history encoded and stored; read back by another connection, extended, stored,
+    read back again and scored."""
+    codec = StateCodec(engine.config, fingerprint, engine.device)
+
+    async def store_and_read(user: VerifiedUser, stored: StoredState) -> StoredState:
+        key, writer, reader = codec.key(user.user_id), open_store(), open_store()
+        try:
+            assert await writer.put(key, codec.encode(user.user_id, stored))
+            other = writer if writer.tier == "memory" else reader
+            entry = await other.get(key)
+            found = None if entry is None else codec.decode(entry)
+            assert found is not None, "the state stored a moment ago can not be read"
+            return found
+        finally:
+            await writer.close()
+            await reader.close()
+
+    for user, right in users:
+        state = engine.empty_state()
+        stops = (len(user.events) // 2, len(user.events))
+        for version, stop in enumerate(stops, start=1):
+            history, _ = EMPTY.merge(user.events[:stop], engine.config.window)
+            (encoded,) = engine.encode([EncodeJob(state, history)])
+            stored = asyncio.run(store_and_read(user, StoredState(encoded.state, version)))
+            state = stored.state
+        live = _live(engine, state, user)
+        candidates = user.candidate_tensor()
+        (logits,) = engine.score([Microbatch(live, candidates)])
+        yield right.difference(engine.retrieve(live)[candidates], logits)
+
+
+def _live(engine: Engine, state: UserState, user: VerifiedUser) -> LiveUser:
+    (encoded,) = engine.encode([EncodeJob(state, user.history, user.request_time)])
+    assert encoded.live is not None
+    return encoded.live
+
+
+def _by_appends(
+    engine: Engine, user: VerifiedUser, right: RightAnswer, pieces: list[list[int]]
+) -> Iterator[float]:
+    """Each composition of the history as its own job, all of them side by side in each pass."""
+    states = [engine.empty_state() for _ in pieces]
+    histories = [EMPTY for _ in pieces]
+    starts = [0 for _ in pieces]
+    for step in range(max(map(len, pieces))):
+        jobs, active = [], []
+        for index, sizes in enumerate(pieces):
+            if step < len(sizes):
+                new = user.events[starts[index] : starts[index] + sizes[step]]
+                starts[index] += sizes[step]
+                histories[index], _ = histories[index].merge(new, engine.config.window)
+                jobs.append(EncodeJob(states[index], histories[index]))
+                active.append(index)
+        for index, encoded in zip(active, engine.encode(jobs), strict=True):
+            states[index] = encoded.state
+    candidates = user.candidate_tensor()[:_SPLIT_CANDIDATES]
+    now = [EncodeJob(s, h, user.request_time) for s, h in zip(states, histories, strict=True)]
+    lives = [encoded.live for encoded in engine.encode(now)]
+    batches = [Microbatch(live, candidates) for live in lives if live is not None]
+    for batch, logits in zip(batches, engine.score(batches), strict=True):
+        yield right.difference(engine.retrieve(batch.user)[candidates], logits)

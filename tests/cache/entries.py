@@ -1,0 +1,29 @@
+"""Owns the entries that the cache's tests store."""
+
+import zlib
+
+from cache import Dtype, Entry, Header, StateKey, user_digest
+
+FINGERPRINT = bytes(range(16))
+ALICE = StateKey("alice", FINGERPRINT)
+BOB = StateKey("bob", FINGERPRINT)
+
+
+def make_entry(key: StateKey, payload: bytes | memoryview = b"state", *, version: int = 1) -> Entry:
+    header = Header(
+        fingerprint=key.fingerprint,
+        user_digest=user_digest(key.user_id),
+        version=version,
+        anchor=3,
+        num_events=7,
+        num_final=6,
+        prefix_hash=bytes(16),
+        dtype=Dtype.FLOAT32,
+        num_layers=2,
+        num_heads=4,
+        qk_dim=16,
+        v_dim=32,
+        payload_bytes=len(payload),
+        payload_crc32=zlib.crc32(payload),
+    )
+    return Entry(header, payload)

@@ -1,0 +1,52 @@
+"""Owns the fixtures that more than one package's tests use."""
+
+import os
+from collections.abc import Iterator
+
+import pytest
+import redis
+
+from tests.redis_server import NO_SERVER, RedisServer, given_server, own_server
+
+# Networks in tests are tiny: threads that spin for each other cost more than they give, above all
+# beside the services that tests start. Set before anything imports torch, and inherited by those.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture(scope="session")
+def redis_server() -> Iterator[RedisServer]:
+    """The server that tests share; they leave it running."""
+    given = given_server()
+    if given is not None:
+        yield given
+        return
+    yield from _started(own_server())
+
+
+@pytest.fixture
+def redis_url(redis_server: RedisServer) -> str:
+    """The URL of an empty database."""
+    with redis.Redis.from_url(redis_server.url) as client:
+        client.flushdb()
+    return redis_server.url
+
+
+@pytest.fixture
+def spare_redis_server() -> Iterator[RedisServer]:
+    """A running server of this test's own, to kill and to pause."""
+    yield from _started(own_server())
+
+
+def _started(server: RedisServer | None) -> Iterator[RedisServer]:
+    if server is None:
+        pytest.skip(NO_SERVER)
+    try:
+        server.start()
+        yield server
+    finally:
+        server.remove()

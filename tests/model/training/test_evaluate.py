@@ -1,0 +1,124 @@
+"""Leave-one-out metrics on cases that can be checked by hand, and against the oracle."""
+
+import math
+from typing import Any
+
+import pytest
+import torch
+
+from model.config import Window
+from model.history import Event, History
+from model.network.hstu import HSTU
+from model.training.evaluate import CUTOFFS, evaluate
+from tests.model.builders import (
+    EVERY_ITEM,
+    make_network,
+    random_history,
+    right_answers,
+    tiny_config,
+)
+
+NUM_ON_ARC = 240
+PROBABILITIES = (0.5, 0.3, 0.2)
+
+
+def arc_network(**overrides: Any) -> HSTU:
+    """Items stand along half a circle, in order; an event's row is its item's place there.
+
+    After an event of item 0, the others rank by their number.
+    """
+    config = tiny_config(NUM_ON_ARC, d_model=2, residual="input", **overrides)
+    network = HSTU(config)
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.zero_()
+        angles = torch.arange(NUM_ON_ARC) * (math.pi / NUM_ON_ARC)
+        network.items.weight.copy_(torch.stack((angles.cos(), angles.sin()), dim=1))
+        network.action_head.logits.bias.copy_(torch.tensor(PROBABILITIES).log())
+    return network
+
+
+def history(*items: int, action: int = 1) -> History:
+    return History.of([Event(item, action, place) for place, item in enumerate(items)])
+
+
+def expected_of(ranks: list[int]) -> dict[str, float]:
+    metrics = {}
+    for k in CUTOFFS:
+        gains = [1 / math.log2(rank + 2) if rank < k else 0.0 for rank in ranks]
+        metrics[f"HR@{k}"] = sum(rank < k for rank in ranks) / len(ranks)
+        metrics[f"NDCG@{k}"] = sum(gains) / len(ranks)
+    return metrics
+
+
+@pytest.mark.parametrize(
+    ("items", "rank"),
+    [
+        *(((0, n), n - 1) for n in (1, 2, 10, 11, 50, 51, 200, 201, NUM_ON_ARC - 1)),
+        ((2, 1, 0, 3), 0),  # what is nearer was seen
+        ((5, 2, 0, 7), 4),
+        ((2, 1, 0, 2), 0),  # a repeat is ranked although it was seen
+        ((0, 0), 0),
+        ((9, 0, 9), 8),
+    ],
+)
+def test_the_rank_is_the_number_of_nearer_unseen_items(items: tuple[int, ...], rank: int) -> None:
+    found = evaluate(arc_network(), [history(*items)], batch_users=4)
+    assert found.pop("action_nll") == pytest.approx(math.log(2))
+    assert found == pytest.approx(expected_of([rank]))
+
+
+@pytest.mark.parametrize("batch_users", [1, 2, 3, 100])
+def test_metrics_are_means_over_the_users(batch_users: int) -> None:
+    histories = [history(0, 1), history(3, 4, 0, 60, action=3), history(0, 12), history(1, 0, 5)]
+    found = evaluate(arc_network(), histories, batch_users=batch_users)
+    assert found.pop("action_nll") == pytest.approx((3 * math.log(2) + math.log(5)) / 4)
+    assert found == pytest.approx(expected_of([0, 57, 11, 3]))
+
+
+def test_items_as_near_as_the_target_do_not_push_it_down() -> None:
+    network = arc_network()
+    with torch.no_grad():
+        network.items.weight[1:] = torch.tensor([0.0, 1.0])  # all of them at a right angle to 0
+    found = evaluate(network, [history(0, 7)], batch_users=1)
+    assert found["NDCG@10"] == 1.0
+
+
+def test_what_was_seen_before_the_window_is_left_out_too() -> None:
+    network = arc_network(window=Window(capacity=4, keep=2))
+    found = evaluate(network, [history(1, 2, 3, 5, 0, 6)], batch_users=1)
+    assert found["NDCG@10"] == pytest.approx(1 / math.log2(3))  # only 4 is nearer
+
+
+def test_an_event_without_an_action_says_nothing_about_actions() -> None:
+    histories = [history(0, 1, action=0), history(0, 1, action=2), history(0, 1, action=2)]
+    found = evaluate(arc_network(), histories, batch_users=2)
+    assert found["action_nll"] == pytest.approx(-math.log(0.3))
+    assert found["HR@10"] == 1.0
+
+
+def test_scores_are_those_that_are_served() -> None:
+    """The last `keep` events before the target, asked at the target's time."""
+    network = make_network(tiny_config(window=Window(capacity=20, keep=10)))
+    histories = [random_history(length, seed=length) for length in (2, 3, 8, 11, 12, 25)]
+    ranks, losses = [], []
+    for whole in histories:
+        target = whole.events[-1]
+        seen = whole.cut(max(0, len(whole) - 11), -1)
+        retrieval, actions = right_answers(network, seen, target.timestamp, EVERY_ITEM)
+        others = set(EVERY_ITEM) - {event.item for event in whole.events}
+        ranks.append(sum(bool(retrieval[item] > retrieval[target.item]) for item in others))
+        if target.action:
+            losses.append(-float(actions[target.item].log_softmax(0)[target.action - 1]))
+    assert len(set(ranks)) > 2
+    found = evaluate(network, histories, batch_users=4)
+    assert found.pop("action_nll") == pytest.approx(sum(losses) / len(losses), abs=1e-5)
+    assert found == pytest.approx(expected_of(ranks))
+
+
+def test_evaluation_does_not_drop_out() -> None:
+    network = make_network(tiny_config(dropout=0.9)).train()
+    histories = [random_history(9, seed=seed) for seed in range(4)]
+    assert evaluate(network, histories, batch_users=4) == evaluate(
+        network, histories, batch_users=4
+    )

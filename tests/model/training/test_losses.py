@@ -1,0 +1,132 @@
+"""The training losses by their formulas; padding and foreign events have no part in them."""
+
+import math
+
+import pytest
+import torch
+from torch import Tensor
+
+from model.config import ActionTask, ValueFormula
+from model.history import Event, History
+from model.network.heads import ActionHead
+from model.network.hstu import HSTU, Batch, Rows
+from model.training.batches import to_batch
+from model.training.losses import action_loss, retrieval_loss
+from tests.model.builders import make_network, random_history, right_answers, tiny_config
+
+TASKS = (
+    ActionTask(name="rating", actions=("down", "up")),
+    ActionTask(name="watch", kind="multilabel", actions=("click", "finish", "share"), weight=3.0),
+)
+
+
+def users(*lengths: int) -> list[History]:
+    return [random_history(length, seed=seed) for seed, length in enumerate(lengths)]
+
+
+def losses(network: HSTU, batch: Batch) -> tuple[float, float]:
+    with torch.no_grad():
+        rows = network(batch)
+        found = retrieval_loss(network, batch, rows), action_loss(network, batch, rows)
+    return found[0].item(), found[1].item()
+
+
+def test_retrieval_is_the_softmax_over_the_catalogue_at_every_next_event() -> None:
+    network, histories = make_network(), users(5, 3)
+    expected = []
+    for history in histories:
+        for i, event in enumerate(history.events[1:], start=1):
+            logits, _ = right_answers(network, history.cut(0, i), event.timestamp, range(19))
+            expected.append(-float(logits.log_softmax(0)[event.item]))
+    batch = to_batch(histories)
+    assert losses(network, batch)[0] == pytest.approx(sum(expected) / len(expected), abs=1e-5)
+
+
+def test_actions_are_learnt_from_the_rows_that_are_served() -> None:
+    network, histories = make_network(), users(5, 3)
+    expected = []
+    for history in histories:
+        for i, event in enumerate(history.events):
+            if event.action:
+                before = history.cut(0, i)
+                _, logits = right_answers(network, before, event.timestamp, [event.item])
+                expected.append(-float(logits[0].log_softmax(0)[event.action - 1]))
+    assert 0 < len(expected) < 8
+    batch = to_batch(histories)
+    assert losses(network, batch)[1] == pytest.approx(sum(expected) / len(expected), abs=1e-5)
+
+
+def test_what_stands_in_the_padding_changes_no_loss_and_no_gradient() -> None:
+    network, batch = make_network(), to_batch(users(9, 4, 1, 6))
+    padding = ~batch.valid
+
+    def filled(column: Tensor, value: int) -> Tensor:
+        return torch.where(padding, value, column)
+
+    other = Batch(
+        filled(batch.items, 11),
+        filled(batch.actions, 2),
+        filled(batch.timestamps, 2**40),
+        batch.lengths,
+    )
+
+    def outcome(given: Batch) -> tuple[Tensor, ...]:
+        rows = network(given)
+        loss = retrieval_loss(network, given, rows) + action_loss(network, given, rows)
+        return loss, *torch.autograd.grad(loss, list(network.parameters()))
+
+    for before, after in zip(outcome(batch), outcome(other), strict=True):
+        torch.testing.assert_close(after, before, rtol=0, atol=1e-6)
+
+
+class GivenLogits(ActionHead):
+    """Reads the logits off the first columns of a row."""
+
+    def forward(self, rows: Tensor) -> Tensor:
+        return rows[..., : self.logits.out_features]
+
+
+def loss_of(events: list[Event], logits: list[list[float]]) -> float:
+    """The action loss over two tasks of one user's events, whose candidates got `logits`."""
+    network = HSTU(tiny_config(tasks=TASKS, value=ValueFormula()))
+    network.action_head = GivenLogits(network.config)
+    candidates = torch.tensor([logits])
+    rows = Rows(torch.zeros(1, len(events) - 1, 16), candidates)
+    return action_loss(network, to_batch([History.of(events)]), rows).item()
+
+
+def test_two_tasks_by_hand() -> None:
+    """One event each: softmax over down and up, and three yes-or-no questions, weighed 1 to 3."""
+    up_then_finish = [Event(0, 2, 0), Event(1, 4, 1)]
+    logits = [[0.0, math.log(3), 9.0, 9.0, 9.0], [7.0, 7.0, 0.0, 2.0, -1.0]]
+    rating = -math.log(3 / 4)
+    watch = (math.log(2) + math.log1p(math.exp(-2)) + math.log1p(math.exp(-1))) / 3
+    assert loss_of(up_then_finish, logits) == pytest.approx((rating + 3 * watch) / 4, rel=1e-6)
+
+
+def test_a_task_is_a_mean_over_its_own_events() -> None:
+    """However many the other task has."""
+    ups = [Event(0, 2, 0), Event(1, 2, 1), Event(2, 3, 2)]
+    logits = [[0.0, 0.0, 9.0, 9.0, 9.0], [0.0, math.log(3), 9.0, 9.0, 9.0], [7.0, 7.0, 0, 0, 0]]
+    rating = (math.log(2) + math.log(4 / 3)) / 2
+    assert loss_of(ups, logits) == pytest.approx((rating + 3 * math.log(2)) / 4, rel=1e-6)
+
+
+def test_a_task_without_events_has_no_weight() -> None:
+    down_then_nothing = [Event(0, 1, 0), Event(1, 0, 1)]
+    logits = [[0.0, 0.0, 5.0, 5.0, 5.0], [3.0] * 5]
+    assert loss_of(down_then_nothing, logits) == pytest.approx(math.log(2))
+
+
+def test_events_without_actions_cost_nothing() -> None:
+    assert loss_of([Event(0, 0, 0), Event(1, 0, 1)], [[1.0] * 5, [2.0] * 5]) == 0.0
+
+
+def test_a_multilabel_loss_fits_the_probabilities_that_are_served() -> None:
+    """The likelihood of three answers of yes or no, not of one of three."""
+    logits = [0.3, -0.2, 0.5, -1.0, 2.0]
+    head = HSTU(tiny_config(tasks=TASKS, value=ValueFormula())).action_head
+    click, finish, share = head.probabilities(torch.tensor([logits]))[0, 2:].tolist()
+    shared = [Event(0, 5, 0)]
+    expected = -math.log((1 - click) * (1 - finish) * share) / 3
+    assert loss_of(shared, [logits]) == pytest.approx(expected, rel=1e-5)

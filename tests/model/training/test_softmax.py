@@ -1,0 +1,71 @@
+"""The chunked softmax loss is cross-entropy, its gradients included."""
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from model.training.softmax import full_softmax_loss
+from tests.model.builders import assert_close
+
+CHUNK = "model.training.softmax._CHUNK_FLOATS"
+NUM_ITEMS, NUM_ROWS = 9, 7
+
+
+def inputs(dtype: torch.dtype = torch.float64) -> tuple[Tensor, Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    queries, items = (
+        (3 * torch.randn(count, 4, generator=generator, dtype=dtype)).requires_grad_()
+        for count in (NUM_ROWS, NUM_ITEMS)
+    )
+    targets = torch.tensor([3, 3, 0, NUM_ITEMS - 1, 5, 3, 0])
+    return queries, items, targets
+
+
+def outcome(loss: Tensor, given: tuple[Tensor, Tensor, Tensor]) -> tuple[Tensor, ...]:
+    return loss.detach(), *torch.autograd.grad(2.5 * loss, given[:2])
+
+
+@pytest.mark.parametrize("rows", [1, 2, 3, 7, 100])
+def test_the_loss_is_the_mean_cross_entropy_in_chunks_of_any_size(
+    monkeypatch: pytest.MonkeyPatch, rows: int
+) -> None:
+    monkeypatch.setattr(CHUNK, rows * NUM_ITEMS)
+    queries, items, targets = given = inputs()
+    expected = outcome(F.cross_entropy(queries @ items.T, targets), given)
+    assert_close(outcome(full_softmax_loss(*given), given), expected, tolerance=1e-12)
+
+
+def test_a_catalogue_larger_than_a_chunk_goes_row_by_row(monkeypatch: pytest.MonkeyPatch) -> None:
+    given = inputs()
+    expected = outcome(full_softmax_loss(*given), given)
+    monkeypatch.setattr(CHUNK, 1)
+    assert_close(outcome(full_softmax_loss(*given), given), expected, tolerance=1e-12)
+
+
+def test_gradients_are_those_of_the_function() -> None:
+    queries, items, targets = inputs()
+    assert torch.autograd.gradcheck(lambda q, i: full_softmax_loss(q, i, targets), (queries, items))
+
+
+def test_large_logits_do_not_overflow() -> None:
+    queries, items, targets = given = inputs(torch.float32)
+    with torch.no_grad():
+        queries.mul_(1_000)
+    loss, *gradients = outcome(full_softmax_loss(*given), given)
+    assert torch.isfinite(loss)
+    assert all(bool(gradient.isfinite().all()) for gradient in gradients)
+    torch.testing.assert_close(loss, F.cross_entropy(queries @ items.T, targets).detach())
+
+
+def test_no_rows_cost_nothing() -> None:
+    queries, items, targets = inputs()
+    given = queries[:0], items, targets[:0]
+    assert full_softmax_loss(*given).item() == 0.0
+
+
+def test_inputs_are_left_as_they_are() -> None:
+    given = inputs()
+    before = [tensor.detach().clone() for tensor in given]
+    full_softmax_loss(*given).backward()
+    assert_close([tensor.detach() for tensor in given], before, tolerance=0)

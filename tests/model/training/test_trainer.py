@@ -1,0 +1,217 @@
+"""Training learns, stops in time, continues where it stopped, and ends in a checkpoint."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from model.checkpoint import load
+from model.history import Event
+from model.training.evaluate import evaluate
+from model.training.interactions import Interactions
+from model.training.trainer import HELD_OUT, EpochReport, RunError, Trainer, TrainingOptions
+from tests.model.builders import assert_close, random_events, tiny_config
+from tests.model.training.data import cycling_users, interactions_of
+
+NUM_ITEMS = 30
+CONFIG = tiny_config(NUM_ITEMS, num_layers=2, norm_eps=1e-6, dropout=0.1)
+DATA = interactions_of(cycling_users(24, 12, NUM_ITEMS), NUM_ITEMS)
+
+
+def options(**overrides: Any) -> TrainingOptions:
+    fields = {"epochs": 3, "batch_users": 8, "max_length": 6, "learning_rate": 0.01}
+    return TrainingOptions.model_validate(fields | overrides)
+
+
+def trainer(run: Path, data: Interactions = DATA, **overrides: Any) -> Trainer:
+    return Trainer(CONFIG, options(**overrides), data, run)
+
+
+def ignore(_done: int, _total: int) -> None:
+    pass
+
+
+def reports_of(training: Trainer) -> list[EpochReport]:
+    return list(training.train(ignore))
+
+
+def assert_same_parameters(first: Trainer, second: Trainer) -> None:
+    tensors, others = first.network.state_dict(), second.network.state_dict()
+    assert_close(list(tensors.values()), list(others.values()), tolerance=0)
+
+
+def test_a_pattern_is_learnt(tmp_path: Path) -> None:
+    training = trainer(tmp_path, epochs=8)
+    untrained = evaluate(training.network, training.held_out("validation"), batch_users=8)
+    reports = reports_of(training)
+    assert [report.epoch for report in reports] == list(range(1, 9))
+    assert reports[-1].loss < 0.4 * reports[0].loss
+    assert untrained["NDCG@10"] < 0.6
+    assert reports[-1].validation["NDCG@10"] > 0.9
+    assert reports[-1].validation["action_nll"] < 0.3 < untrained["action_nll"]
+
+
+def test_progress_counts_the_batches_of_an_epoch(tmp_path: Path) -> None:
+    steps: list[tuple[int, int]] = []
+    for _ in trainer(tmp_path, epochs=2).train(lambda done, total: steps.append((done, total))):
+        pass
+    # 24 users with windows of 7 and 4 events: 48 windows
+    assert steps == [(done, 6) for done in range(1, 7)] * 2
+
+
+@pytest.mark.parametrize("stopped_after", [1, 2, 3])
+def test_a_stopped_run_continues_with_the_numbers_it_would_have_had(
+    tmp_path: Path, stopped_after: int
+) -> None:
+    whole = trainer(tmp_path / "whole", epochs=4)
+    expected = reports_of(whole)
+    first = trainer(tmp_path / "stopped", epochs=4)
+    epochs = first.train(ignore)
+    reports = [next(epochs) for _ in range(stopped_after)]
+    torch.rand(7)  # whatever else happened in between
+    second = trainer(tmp_path / "stopped", epochs=4)
+    assert second.epoch == stopped_after
+    reports += reports_of(second)
+    assert reports == expected
+    assert_same_parameters(second, whole)
+    assert (second.best, second.best_epoch) == (whole.best, whole.best_epoch)
+
+
+def test_a_run_killed_while_it_saved_continues_from_the_epoch_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = trainer(tmp_path / "whole")
+    reports_of(whole)
+    epochs = trainer(tmp_path / "killed").train(ignore)
+    next(epochs)
+
+    def killed(_tensors: object, path: Path, **_: object) -> None:
+        path.write_bytes(b"half")
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("model.training.trainer.save_file", killed)
+        with pytest.raises(KeyboardInterrupt):
+            next(epochs)
+    resumed = trainer(tmp_path / "killed")
+    assert resumed.epoch == 1
+    reports_of(resumed)
+    assert_same_parameters(resumed, whole)
+
+
+def test_a_finished_run_has_nothing_left_to_do_until_it_may_go_on(tmp_path: Path) -> None:
+    reports_of(trainer(tmp_path / "run", epochs=2))
+    assert reports_of(trainer(tmp_path / "run", epochs=2)) == []
+    longer = trainer(tmp_path / "run", epochs=3, patience=7)
+    assert [report.epoch for report in reports_of(longer)] == [3]
+    whole = trainer(tmp_path / "whole", epochs=3)
+    reports_of(whole)
+    assert_same_parameters(longer, whole)
+
+
+@pytest.mark.parametrize("patience", [1, 3])
+def test_training_stops_when_validation_no_longer_improves(tmp_path: Path, patience: int) -> None:
+    reports = reports_of(trainer(tmp_path, epochs=20, patience=patience, learning_rate=1e-30))
+    assert [report.improved for report in reports] == [True] + [False] * patience
+
+
+def test_the_best_epoch_becomes_the_checkpoint(tmp_path: Path) -> None:
+    training = trainer(tmp_path / "run", epochs=8, learning_rate=0.03)
+    best: dict[str, torch.Tensor] = {}
+    improved = 0
+    for report in training.train(ignore):
+        if report.improved:
+            improved = report.epoch
+            best = {name: t.clone() for name, t in training.network.state_dict().items()}
+    assert 1 < improved < 8
+    finished = training.finish("toy", tmp_path / "out", "toy.zip")
+    loaded = load(tmp_path / "out")
+    assert loaded.name == "toy"
+    assert loaded.digests() == finished.digests()
+    assert loaded.items.ids == DATA.items.ids
+    assert loaded.config == CONFIG
+    assert_close(list(loaded.network.state_dict().values()), list(best.values()), tolerance=0)
+    record = loaded.training
+    assert (record["data"], record["best_epoch"]) == ("toy.zip", improved)
+    assert record["options"] == training._options.model_dump()
+    validation, test = (
+        evaluate(loaded.network, training.held_out(which), batch_users=8)
+        for which in ("validation", "test")
+    )
+    assert record["validation_NDCG@10"] == validation["NDCG@10"]
+    assert record["test"] == test
+
+
+def test_the_prior_is_the_share_of_training_events(tmp_path: Path) -> None:
+    training = trainer(tmp_path)
+    assert torch.equal(training.network.retrieval.prior, DATA.log_shares(HELD_OUT))
+    reports_of(training)
+    assert torch.equal(training.network.retrieval.prior, DATA.log_shares(HELD_OUT))
+
+
+def test_the_last_two_events_are_held_out(tmp_path: Path) -> None:
+    """Of users who have events besides; and no training window holds either of them."""
+    users = [random_events(length, seed=length) for length in (2, 3, 9, 0)]
+    training = trainer(tmp_path, interactions_of(users, NUM_ITEMS))
+    tests, validations = training.held_out("test"), training.held_out("validation")
+    assert [history.events for history in tests] == [users[1], users[2]]
+    assert [history.events for history in validations] == [users[1][:-1], users[2][:-1]]
+    windows = [event for window in training._windows for event in window.events]
+    assert set(windows) == set(users[2][:-2])
+
+
+@pytest.mark.parametrize(
+    ("other", "key"),
+    [
+        ({"learning_rate": 0.02}, "options"),
+        ({"seed": 1}, "options"),
+        ({"batch_users": 9}, "options"),
+        ({"data": interactions_of(cycling_users(23, 12, NUM_ITEMS), NUM_ITEMS)}, "events"),
+    ],
+)
+def test_a_folder_of_another_run_is_refused(
+    tmp_path: Path, other: dict[str, Any], key: str
+) -> None:
+    next(trainer(tmp_path / "run").train(ignore))
+    before = load_file(tmp_path / "run" / "state.safetensors")
+    with pytest.raises(RunError, match=rf"{tmp_path / 'run'} holds a run with another {key}"):
+        trainer(tmp_path / "run", **other)
+    after = load_file(tmp_path / "run" / "state.safetensors")
+    assert_close(list(after.values()), list(before.values()), tolerance=0)
+
+
+def test_a_folder_of_another_network_or_catalogue_is_refused(tmp_path: Path) -> None:
+    next(trainer(tmp_path).train(ignore))
+    with pytest.raises(RunError, match="another config"):
+        Trainer(tiny_config(NUM_ITEMS, num_layers=3), options(), DATA, tmp_path)
+    with pytest.raises(RunError, match="another config"):
+        Trainer(CONFIG.model_copy(update={"dropout": 0.5}), options(), DATA, tmp_path)
+    renamed = interactions_of(cycling_users(24, 12, NUM_ITEMS), NUM_ITEMS)
+    renamed.items.ids[0] = "other"
+    with pytest.raises(RunError, match="another items"):
+        trainer(tmp_path, renamed)
+
+
+def test_a_folder_of_other_events_is_refused(tmp_path: Path) -> None:
+    next(trainer(tmp_path).train(ignore))
+    users = cycling_users(24, 12, NUM_ITEMS)
+    users[0][3] = Event(17, 1, users[0][3].timestamp)
+    with pytest.raises(RunError):
+        trainer(tmp_path, interactions_of(users, NUM_ITEMS))
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        *((name, 0) for name in ("epochs", "patience", "batch_users", "max_length")),
+        ("learning_rate", 0.0),
+        ("weight_decay", -1.0),
+        ("action_weight", -0.1),
+        ("momentum", 0.9),
+    ],
+)
+def test_an_impossible_option_names_itself(field: str, value: float) -> None:
+    with pytest.raises(ValueError, match=rf"(?m)^{field}\b"):
+        options(**{field: value})

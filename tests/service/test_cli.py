@@ -1,0 +1,146 @@
+"""The command line: exit codes, what is named when something is wrong, JSON for programs."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from service.benchmark.run import measure
+from service.benchmark.shapes import SHAPES, Shape
+from service.cli.main import app, main
+from service.settings import Settings
+from service.verification.run import Finding
+
+MACHINE = {"machine", "python", "torch", "commit"}
+
+
+def run_main(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
+    """The exit code of `mfalcon`, in this process, on a wide terminal."""
+    monkeypatch.setenv("COLUMNS", "1000")
+    monkeypatch.setattr(sys, "argv", ["mfalcon", *arguments])
+    with pytest.raises(SystemExit) as raised:
+        main()
+    assert isinstance(raised.value.code, int)
+    return raised.value.code
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (["--port", "70000"], "MFALCON_PORT"),
+        (["--port", "http"], "--port"),
+        (["--store", "ftp://somewhere"], "MFALCON_STORE"),
+        (["--max-queue", "0"], "MFALCON_MAX_QUEUE"),
+        (["--device", "tpu"], "MFALCON_DEVICE"),
+        (["--log-format", "xml"], "MFALCON_LOG_FORMAT"),
+        (["--no-such-flag"], "--no-such-flag"),
+        (["--config", "none.toml"], "none.toml"),
+        (["--checkpoint", "/nowhere"], "/nowhere"),
+        (["--checkpoint", "/nowhere/[v1]"], "/nowhere/[v1]"),
+        (["--checkpoint", "/nowhere/[/v1]"], "/nowhere/[/v1]"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_serve_exits_2_and_names_what_is_wrong(
+    arguments: list[str],
+    named: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert run_main(monkeypatch, "serve", *arguments) == 2
+    captured = capsys.readouterr()
+    assert named in captured.err
+    assert "Traceback" not in captured.err
+    assert captured.out == ""
+
+
+def test_serve_has_a_flag_for_every_setting() -> None:
+    text = CliRunner().invoke(app, ["serve", "--help"], env={"COLUMNS": "500"}).stdout
+    for name, field in Settings.model_fields.items():
+        assert f"--{name.replace('_', '-')} " in text
+        assert str(field.default) in text
+
+
+def test_verify_names_a_damaged_checkpoint(
+    folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    for file in folder.iterdir():
+        (tmp_path / file.name).write_bytes(file.read_bytes()[:100])
+    assert run_main(monkeypatch, "verify", str(tmp_path)) == 2
+    assert str(tmp_path / "config.json") in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("difference", "code"), [(1e-5, 0), (1.1e-5, 1)])
+def test_verify_exits_1_where_an_answer_is_not_the_oracles(
+    difference: float, code: int, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def find(*_: object) -> list[Finding]:
+        return [Finding("one", 3, 1e-9), Finding("two", 4, difference)]
+
+    monkeypatch.setattr("service.verification.run.verify", find)
+    command = ["verify", str(folder), "--store", "redis://localhost", "--output"]
+    done = CliRunner().invoke(app, [*command, "json"])
+    assert done.exit_code == code
+    result = json.loads(done.stdout)
+    assert result["passed"] == (code == 0)
+    assert result["max_abs_diff"] == difference
+    assert [case["case"] for case in result["cases"]] == ["one", "two"]
+    assert set(result) > MACHINE
+
+    table = CliRunner().invoke(app, [*command, "table"])
+    assert table.exit_code == code
+    assert ("NOT equal" in table.stdout) == (code == 1)
+
+
+@pytest.fixture
+def tiny_shape(monkeypatch: pytest.MonkeyPatch) -> Shape:
+    shape = Shape(
+        name="mlwhiz",
+        num_layers=1,
+        d_model=8,
+        num_heads=1,
+        head_dim=4,
+        num_events=6,
+        num_candidates=5,
+    )
+    monkeypatch.setitem(SHAPES, "mlwhiz", shape)
+    return shape
+
+
+def test_bench_prints_one_json_object(tiny_shape: Shape) -> None:
+    done = CliRunner().invoke(app, ["bench", "--rounds", "1", "--output", "json"])
+    assert done.exit_code == 0, done.output
+    result: dict[str, Any] = json.loads(done.stdout)
+    assert result["shape"] == "mlwhiz"
+    assert result["sizes"]["num_candidates"] == tiny_shape.num_candidates
+    assert result["rounds"] == 1
+    assert set(result["median_ms"]) == {"loop", "batched", "cached", "prefill_and_cached"}
+    assert set(result["ratios"]) == {
+        "loop_over_cached",
+        "batched_over_cached",
+        "loop_over_prefill_and_cached",
+    }
+    assert result["max_abs_diff"] <= 1e-5
+    assert set(result) > MACHINE
+
+
+def test_bench_counts_its_rounds_and_its_contenders_agree(tiny_shape: Shape) -> None:
+    rounds: list[tuple[int, int]] = []
+    found = measure(
+        tiny_shape,
+        microbatch=2,
+        rounds=2,
+        seed=3,
+        on_round=lambda done, total: rounds.append((done, total)),
+    )
+    assert rounds == [(0, 2), (1, 2)]
+    assert found.max_abs_diff <= 1e-5
+    assert all(ms > 0 for ms in found.median_ms.values())
+    loop, cached = found.median_ms["loop"], found.median_ms["cached"]
+    assert found.ratios["loop_over_cached"] == pytest.approx(loop / cached)

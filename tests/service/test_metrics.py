@@ -1,0 +1,71 @@
+"""GET /metrics: the counters move with what happens, and no label holds a user."""
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from tests.service.builders import ITEM_IDS, Service, make_events
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.mark.parametrize(
+    ("sample", "expected"),
+    [
+        ('mfalcon_requests_total{route="/recommend",status="200"}', 3),
+        ('mfalcon_requests_total{route="/recommend",status="422"}', 1),
+        ('mfalcon_requests_total{route="unmatched",status="404"}', 2),
+        ('mfalcon_request_seconds_count{route="/recommend"}', 4),
+        ('mfalcon_stage_seconds_count{stage="queue"}', 3),
+        ('mfalcon_stage_seconds_count{stage="cache"}', 3),
+        ('mfalcon_stage_seconds_count{stage="encode"}', 3),
+        ('mfalcon_stage_seconds_count{stage="score"}', 3),
+        ('mfalcon_stage_seconds_count{stage="write"}', 1),
+        ('mfalcon_cache_lookups_total{status="miss",tier="memory"}', 2),
+        ('mfalcon_cache_lookups_total{status="hit",tier="memory"}', 1),
+        ('mfalcon_event_rows_total{kind="reused"}', 4),
+        ('mfalcon_event_rows_total{kind="encoded"}', 5 + 1),
+        ('mfalcon_candidates_total{kind="scored"}', 55 + 2),
+        ('mfalcon_candidates_total{kind="unscored"}', 0),
+        ('mfalcon_degraded_total{reason="no_history"}', 1),
+        ('mfalcon_degraded_total{reason="popularity"}', 1),
+        ("mfalcon_state_write_conflicts_total", 0),
+        ("mfalcon_queue_requests", 0),
+    ],
+)
+async def test_counters_move_with_what_happens(
+    service: Service, sample: str, expected: float
+) -> None:
+    await service.recommend(events=make_events(5))
+    await service.recommend(candidates=["i50", "i51", "nope"])
+    await service.recommend(user_id="v", budget_ms=1e-6)
+    await service.client.post("/recommend", json={})
+    for path in ("/users/nobody/state", "/nowhere", "/nowhere/else"):
+        await service.client.get(path)
+    assert await service.metric(sample) == expected
+
+
+async def test_the_exposition_is_well_formed_and_names_the_checkpoint(service: Service) -> None:
+    await service.recommend()
+    response = await service.client.get("/metrics")
+    assert response.headers["Content-Type"].startswith("text/plain")
+    families = {family.name: family for family in text_string_to_metric_families(response.text)}
+    (info,) = families["mfalcon_info"].samples
+    fingerprint = service.runtime.recommender().checkpoint.digests().fingerprint.hex()
+    assert info.labels["checkpoint"] == "tiny"
+    assert info.labels["fingerprint"] == fingerprint
+    assert info.labels["version"]
+    assert all(name.startswith("mfalcon_") for name in families)
+
+
+async def test_no_label_holds_a_user_an_item_or_a_path(service: Service) -> None:
+    for path in ("/users/hush/state", "/hush", "/users/hush/hush", "/hush?hush=hush"):
+        await service.client.get(path)
+        await service.client.delete(path)
+    await service.recommend(
+        user_id="hush", events=make_events(2), candidates=["hush", *ITEM_IDS[:3]]
+    )
+    await service.client.post("/recommend", json={"user_id": "hush", "hush": 1})
+    text = (await service.client.get("/metrics")).text
+    assert 'route="/users/{user_id' in text
+    assert "hush" not in text
+    assert '"i1"' not in text

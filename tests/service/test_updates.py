@@ -1,0 +1,127 @@
+"""Changing a history against other writers: a lost race is read again, no event is lost."""
+
+from collections.abc import AsyncIterator, Callable
+from itertools import count
+from types import SimpleNamespace
+
+import pytest
+
+from cache import MemoryStore, StateStore
+from model.checkpoint import Checkpoint
+from model.engine.engine import Engine
+from service.codec import StateCodec
+from service.errors import InvalidRequest
+from service.metrics import Metrics
+from service.scheduler import EngineThread
+from service.schemas import EventIn
+from service.states import UserStates
+from service.updates import Offer, Updates
+from tests.service.builders import JSON, history_of, make_events
+from tests.service.stores import BrokenStore, LosingStore, roomy_store
+
+pytestmark = pytest.mark.anyio
+
+Writer = SimpleNamespace  # of `states` and `updates`, as one replica has them
+MakeWriter = Callable[[StateStore], Writer]
+
+
+@pytest.fixture
+async def writer(checkpoint: Checkpoint, engine: Engine) -> AsyncIterator[MakeWriter]:
+    thread = EngineThread(max_queue=10)
+
+    def make(store: StateStore) -> Writer:
+        codec = StateCodec(checkpoint.config, bytes(16), engine.device)
+        states = UserStates(store, codec, engine.empty_state, Metrics())
+        return Writer(states=states, updates=Updates(checkpoint, engine, thread, states))
+
+    yield make
+    await thread.close()
+
+
+def offer(checkpoint: Checkpoint, events: list[JSON], *, replace: bool = False) -> Offer:
+    return Offer.of(checkpoint, [EventIn(**event) for event in events], replace=replace)
+
+
+async def test_the_loser_of_a_race_extends_what_the_winner_stored(
+    writer: MakeWriter, checkpoint: Checkpoint
+) -> None:
+    store = roomy_store()
+    first, second = writer(store), writer(store)
+    events = make_events(7)
+    stale = await first.states.load("u")
+    await second.updates.store(
+        "u", await second.states.load("u"), offer(checkpoint, [events[n] for n in (0, 2, 5)])
+    )
+    outcome = await first.updates.store(
+        "u", stale, offer(checkpoint, [events[n] for n in (1, 2, 6)])
+    )
+    assert outcome.stored
+    expected = history_of(checkpoint, [events[n] for n in (0, 1, 2, 5, 6)]).events
+    assert outcome.history.events == expected
+    held = (await first.states.load("u")).stored
+    assert held.state.history.events == expected
+    assert held.version == 2
+
+
+async def test_a_replacement_that_loses_a_race_still_replaces(
+    writer: MakeWriter, checkpoint: Checkpoint
+) -> None:
+    store = roomy_store()
+    first, second = writer(store), writer(store)
+    stale = await first.states.load("u")
+    await second.updates.store(
+        "u", await second.states.load("u"), offer(checkpoint, make_events(3))
+    )
+    events = make_events(2, first=10)
+    await first.updates.store("u", stale, offer(checkpoint, events, replace=True))
+    held = (await first.states.load("u")).stored
+    assert held.state.history.events == history_of(checkpoint, events).events
+
+
+@pytest.mark.parametrize("num_lost", [1, 3])
+async def test_a_lost_write_is_tried_again(
+    writer: MakeWriter, checkpoint: Checkpoint, num_lost: int
+) -> None:
+    one = writer(LosingStore(num_lost))
+    loaded = await one.states.load("u")
+    outcome = await one.updates.store("u", loaded, offer(checkpoint, make_events(3)))
+    assert outcome.stored
+    assert len((await one.states.load("u")).stored.state.history) == 3
+
+
+@pytest.mark.parametrize("store", [LosingStore(10**9), BrokenStore()], ids=["losing", "broken"])
+async def test_events_that_could_not_be_stored_are_told(
+    writer: MakeWriter, checkpoint: Checkpoint, store: MemoryStore
+) -> None:
+    one = writer(store)
+    outcome = await one.updates.store(
+        "u", await one.states.load("u"), offer(checkpoint, make_events(3))
+    )
+    assert not outcome.stored
+
+
+async def test_nothing_new_writes_nothing(writer: MakeWriter, checkpoint: Checkpoint) -> None:
+    one = writer(roomy_store())
+    for _ in range(2):
+        loaded = await one.states.load("u")
+        outcome = await one.updates.store("u", loaded, offer(checkpoint, make_events(3)))
+        assert outcome.stored
+    assert (outcome.counts.accepted, outcome.counts.duplicates) == (0, 3)
+    assert (await one.states.load("u")).stored.version == 1
+
+
+def test_an_offer_keeps_the_known_items_and_tells_the_unknown_ones(checkpoint: Checkpoint) -> None:
+    times = count(5)
+    items = ["nope", "i3", "never", "i4", "nope"]
+    events = [{"item_id": item, "action": None, "timestamp": next(times)} for item in items]
+    made = offer(checkpoint, events)
+    assert made.events == [(3, 0, 6), (4, 0, 8)]
+    assert made.missing_item_ids == ["nope", "never"]
+
+
+def test_an_unknown_action_is_refused_with_the_known_ones(checkpoint: Checkpoint) -> None:
+    events = make_events(2)
+    events[1]["action"] = "bought"
+    with pytest.raises(InvalidRequest, match=r"events\[1\].*negative, neutral, positive") as raised:
+        offer(checkpoint, events)
+    assert "bought" not in raised.value.detail
