@@ -199,19 +199,18 @@ def _keep_other_files(old: Path, new: Path) -> None:
 
 
 def _replace(old: Path, new: Path) -> None:
-    """`new` takes the place of `old`; if that fails, `old` is back."""
+    """`new` takes the place of `old`; whatever interrupts that, `old` is back or still there."""
     if not old.exists():
         new.rename(old)
         return
-    aside = Path(tempfile.mkdtemp(prefix=f".{old.name}.", dir=old.parent)) / "old"
+    aside = old.with_name(f"{new.name}.old")
     old.rename(aside)
     try:
         new.rename(old)
-    except OSError:
+    except BaseException:
         aside.rename(old)
         raise
-    finally:
-        shutil.rmtree(aside.parent, ignore_errors=True)
+    shutil.rmtree(aside, ignore_errors=True)
 
 
 def _canonical_json(config: HSTUConfig) -> bytes:

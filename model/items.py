@@ -7,6 +7,7 @@ order is the item's index.
 import csv
 import hashlib
 import io
+import json
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Self
@@ -54,7 +55,7 @@ class Items:
 
     def digest(self) -> str:
         """sha256 over the ids in order; titles and other columns may change freely."""
-        return hashlib.sha256("\n".join(self.ids).encode()).hexdigest()
+        return hashlib.sha256(json.dumps(self.ids).encode()).hexdigest()
 
     def to_csv(self) -> str:
         text = io.StringIO()
@@ -73,7 +74,7 @@ class Items:
             OSError: not readable.
         """
         try:
-            with path.open(newline="", encoding="utf-8") as file:
+            with path.open(newline="", encoding="utf-8-sig") as file:
                 reader = csv.DictReader(file, strict=True)
                 rows = list(reader)
         except (csv.Error, UnicodeDecodeError) as error:

@@ -23,7 +23,7 @@ def write_demo_histories(
         events = [
             {
                 "item_id": data.items.ids[event.item],
-                "action": checkpoint.config.actions[event.action - 1],
+                "action": checkpoint.config.actions[event.action - 1] if event.action else None,
                 "timestamp": event.timestamp,
             }
             for event in data.history(user, -wanted).events

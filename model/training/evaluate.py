@@ -22,7 +22,7 @@ def evaluate(network: HSTU, histories: Sequence[History], *, batch_users: int) -
 
     Returns:
         HR@K and NDCG@K over the users, and `action_nll`, the mean negative log-likelihood of the
-        action that happened (nats).
+        action that happened (nats), where any event carries one.
     """
     network.eval()
     limit = network.config.window.keep + 1
@@ -49,7 +49,8 @@ def evaluate(network: HSTU, histories: Sequence[History], *, batch_users: int) -
         )
         known = labels > 0
         nll.append(F.nll_loss(probabilities[known].log(), labels[known] - 1, reduction="none"))
-    return _metrics(torch.cat(ranks)) | {"action_nll": float(torch.cat(nll).mean())}
+    metrics, losses = _metrics(torch.cat(ranks)), torch.cat(nll)
+    return metrics | {"action_nll": float(losses.mean())} if len(losses) else metrics
 
 
 def _metrics(ranks: torch.Tensor) -> dict[str, float]:

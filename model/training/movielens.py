@@ -52,6 +52,7 @@ _UNREADABLE = (
     OSError,
     zipfile.BadZipFile,
     zlib.error,
+    RuntimeError,  # encrypted, or compressed in a way zipfile does not know
     KeyError,
     ValueError,
     pl.exceptions.PolarsError,
@@ -67,10 +68,10 @@ def _read_1m(archive: zipfile.ZipFile, members: _Members) -> tuple[pl.DataFrame,
         new_columns=list(_RATINGS),
         schema_overrides=list(_RATINGS.values()),
     )
-    lines = _member(archive, members, "movies.dat").decode("latin-1").splitlines()
-    movies = pl.DataFrame(
-        [line.split("::") for line in lines], schema=["item", "title", "genres"], orient="row"
-    )
+    text = _member(archive, members, "movies.dat").decode("latin-1")
+    # Not splitlines: titles may hold what it takes for the end of a line.
+    rows = [line.rstrip("\r").split("::") for line in text.split("\n") if line.strip()]
+    movies = pl.DataFrame(rows, schema=["item", "title", "genres"], orient="row")
     return ratings, movies.cast({"item": pl.Int64})
 
 

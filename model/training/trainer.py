@@ -63,7 +63,8 @@ class Trainer:
         """Continues the run found in folder `run`, or begins it.
 
         Raises:
-            RunError: the folder holds a run of other options, configuration or data.
+            RunError: the folder holds a run of other options, configuration or data, or
+                there is nothing to train on.
         """
         self._options, self._data, self._run = options, data, run
         torch.manual_seed(options.seed)
@@ -72,6 +73,8 @@ class Trainer:
         self._windows = training_windows(
             [data.history(user, 0, -HELD_OUT) for user in range(len(data))], options.max_length
         )
+        if not self._windows:
+            raise RunError(f"no user has more than {HELD_OUT + 1} events; nothing to train on")
         self._optimizer = torch.optim.AdamW(
             self.network.parameters(),
             lr=options.learning_rate,
@@ -170,9 +173,10 @@ class Trainer:
             {k.removeprefix("model."): t for k, t in tensors.items() if k.startswith("model.")}
         )
         for name, parameter in self.network.named_parameters():
-            self._optimizer.state[parameter] = {
-                key: tensors[f"{key}.{name}"] for key in ("step", "exp_avg", "exp_avg_sq")
-            }
+            if f"step.{name}" in tensors:  # a parameter that has had a gradient
+                self._optimizer.state[parameter] = {
+                    key: tensors[f"{key}.{name}"] for key in ("step", "exp_avg", "exp_avg_sq")
+                }
         self.epoch, self.best_epoch = record["epoch"], record["best_epoch"]
         self.best = record["best"]
 

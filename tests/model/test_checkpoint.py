@@ -147,12 +147,20 @@ def test_a_first_save_that_fails_leaves_nothing(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_save_that_fails_at_the_last_step_leaves_a_whole_folder(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    "failure",
+    [
+        OSError(errno.ENOTEMPTY, "Directory not empty"),
+        KeyboardInterrupt(),
+    ],
+    ids=["os error", "interrupt"],
+)
+def test_a_save_that_ends_at_the_last_step_leaves_a_whole_folder(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, failure: BaseException
 ) -> None:
     """A file held open on a network mount is enough: the old folder then stays in the way."""
     rename = Path.rename
-    failures = [OSError(errno.ENOTEMPTY, "Directory not empty")]
+    failures = [failure]
 
     def fail_once(self: Path, target: Path) -> Path:
         if Path(target) == folder and failures:
@@ -160,6 +168,7 @@ def test_a_save_that_fails_at_the_last_step_leaves_a_whole_folder(
         return rename(self, target)
 
     monkeypatch.setattr(Path, "rename", fail_once)
-    with contextlib.suppress(CheckpointError, OSError):
+    with contextlib.suppress(CheckpointError, OSError, KeyboardInterrupt):
         save(make_checkpoint(), folder)
     assert load(folder).digests() == make_checkpoint().digests()
+    assert [path.name for path in folder.parent.iterdir()] == [folder.name]
