@@ -1,7 +1,7 @@
 """Owns the Valkey server that `store = embedded` starts with the service, for trying out.
 
-Never used where a store URL is set. It listens on a Unix socket in a folder of its own and dies
-with the service, states included.
+Never used where a store URL is set. It listens on a Unix socket in a folder of its own and stops
+with the service, states included; a service that is killed outright leaves it running.
 """
 
 import tempfile

@@ -7,7 +7,10 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-UserId = Annotated[str, Field(min_length=1, max_length=256, examples=["42"])]
+UserId = Annotated[
+    str,
+    Field(min_length=1, max_length=256, pattern=r"^[^\x00-\x1f\x7f]*$", examples=["42"]),
+]
 ItemId = Annotated[str, Field(min_length=1, max_length=256)]
 
 _LATEST_SECOND = 32_503_680_000  # the year 3000; larger numbers are milliseconds

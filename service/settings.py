@@ -28,7 +28,9 @@ class SettingsError(Exception):
 class Settings(BaseSettings):
     """What `mfalcon serve` runs with."""
 
-    model_config = SettingsConfigDict(env_prefix="MFALCON_", extra="forbid", frozen=True)
+    model_config = SettingsConfigDict(
+        env_prefix="MFALCON_", extra="forbid", frozen=True, allow_inf_nan=False
+    )
 
     checkpoint: Path = Field(
         default=DEMO_CHECKPOINT, description="checkpoint folder, as `mfalcon train` writes it"
@@ -135,10 +137,10 @@ def load_settings(flags: dict[str, Any], config: Path | None = None) -> Settings
 def mask_url(url: str) -> str:
     """A store's URL without user name, password and options, which may hold them too."""
     scheme, separator, rest = url.partition("://")
-    credentials, at, host = rest.rpartition("@")
-    host, question, _ = host.partition("?")
-    options = "?***" if question else ""
-    return f"{scheme}{separator}{'***@' if at and credentials else ''}{host}{options}"
+    rest, question, _ = rest.partition("?")
+    credentials, _, host = rest.rpartition("@")
+    user, options = "***@" if credentials else "", "?***" if question else ""
+    return f"{scheme}{separator}{user}{host}{options}"
 
 
 def _with_file(path: Path) -> type[Settings]:

@@ -4,8 +4,12 @@ Never loses an offered event to a race: a writer that loses the compare-and-set 
 extends what the winner stored.
 """
 
+import asyncio
+import random
 from collections.abc import Sequence
 from dataclasses import dataclass
+
+import structlog
 
 from model.checkpoint import Checkpoint
 from model.engine.encoder import EncodeJob
@@ -18,7 +22,11 @@ from service.scheduler import EngineThread
 from service.schemas import EventIn
 from service.states import Loaded, UserStates
 
-_ATTEMPTS = 8
+_ATTEMPTS = 16
+_PAUSE_S = 0.03
+"""Up to this long before another try: writers in step would lose to each other again."""
+
+_log = structlog.get_logger("mfalcon.updates")
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,8 +99,10 @@ class Updates:
             won = await self._states.save(user_id, StoredState(state, held.version + 1))
             if won is not False:
                 return Stored(history, counts, bool(won))
+            await asyncio.sleep(random.uniform(0, _PAUSE_S))
             loaded, made = await self._states.load(user_id), None
             history, _ = self.apply(offer, loaded.stored.state.history)
+        _log.error("state_not_written", reason="other writers were first", attempts=_ATTEMPTS)
         return Stored(history, counts, False)
 
     async def _extend(self, state: UserState, history: History) -> UserState:

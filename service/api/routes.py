@@ -101,8 +101,10 @@ async def live(request: Request) -> JSONResponse:
 async def ready(request: Request) -> JSONResponse:
     """200 while requests are taken."""
     runtime = _runtime(request)
-    is_ready = runtime.lifecycle.phase is Phase.READY and runtime.alive
-    return JSONResponse({"status": runtime.lifecycle.phase}, 200 if is_ready else 503)
+    phase = runtime.lifecycle.phase
+    if phase is Phase.READY and not runtime.alive:
+        return JSONResponse({"status": "dead"}, 503)
+    return JSONResponse({"status": phase}, 200 if phase is Phase.READY else 503)
 
 
 @router.get("/metrics")

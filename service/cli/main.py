@@ -36,5 +36,6 @@ def main() -> None:
     try:
         app()
     except (CheckpointError, SettingsError) as error:
-        Console(stderr=True).print(f"mfalcon: {error}", style="red", highlight=False, markup=False)
+        console = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
+        console.print(f"mfalcon: {error}", style="red")
         sys.exit(2)

@@ -2,7 +2,7 @@
 
 import asyncio
 import threading
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -97,6 +97,18 @@ async def test_the_servers_budget_is_the_most(folder: Path) -> None:
         assert "popularity" in response.json()["degraded"]
         answer = await service.recommend()
         assert "popularity" in answer["degraded"]
+
+
+async def test_the_budget_counts_from_the_first_byte(service: Service) -> None:
+    async def slowly() -> AsyncIterator[bytes]:
+        yield b'{"user_id": "u", '
+        await asyncio.sleep(0.25)
+        yield b'"budget_ms": 200}'
+
+    headers = {"Content-Type": "application/json"}
+    response = await service.client.post("/recommend", content=slowly(), headers=headers)
+    assert response.status_code == 200
+    assert "popularity" in response.json()["degraded"]
 
 
 @pytest.mark.parametrize("value", ["", "0", "-5", "nan", "inf", "-inf", "soon", "5 ms", "5,0"])

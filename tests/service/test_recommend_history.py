@@ -92,6 +92,18 @@ async def test_events_sent_again_are_skipped(service: Service, checkpoint: Check
     assert (await service.state())["version"] == version
 
 
+async def test_events_sent_again_are_skipped_where_times_tie_at_the_windows_edge(
+    service: Service,
+) -> None:
+    events = [
+        {"item_id": item_id, "action": None, "timestamp": START_S} for item_id in ITEM_IDS[:13]
+    ]
+    await service.add_events(events)
+    before = await service.state()
+    assert (await service.add_events(events))["accepted"] == 0
+    assert (await service.state())["version"] == before["version"]
+
+
 @pytest.mark.parametrize("seed", range(4))
 async def test_events_out_of_order_and_doubled_find_their_place(
     service: Service, checkpoint: Checkpoint, seed: int

@@ -192,3 +192,10 @@ async def test_the_widest_allowed_values_are_served(service: Service) -> None:
     )
     assert len(answer["items"]) == 59
     assert answer["degraded"] == ["history_incomplete"]
+
+
+@pytest.mark.parametrize("user_id", ["\x00", "a\nb", "\r\nFLUSHALL\r\n", "\x7f"])
+async def test_a_user_id_with_control_characters_is_refused(service: Service, user_id: str) -> None:
+    response = await service.client.post("/recommend", json={"user_id": user_id})
+    assert response.status_code == 422
+    assert response.json()["errors"][0]["field"] == "user_id"

@@ -22,6 +22,9 @@ async def service(folder: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterato
 async def test_events_are_told_not_to_be_stored(service: Service) -> None:
     answer = await service.add_events(make_events(3))
     assert (answer["accepted"], answer["stored"]) == (3, False)
+    for mode in ("append", "replace"):
+        answer = await service.add_events([], history_mode=mode)
+        assert (answer["num_events"], answer["stored"]) == (0, False)
 
 
 async def test_a_recommendation_goes_by_the_requests_own_events(
