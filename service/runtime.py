@@ -4,6 +4,7 @@ Never touched by import: `start` builds it, `stop` takes it down in order.
 """
 
 import asyncio
+import os
 from importlib.metadata import version
 from typing import Any
 
@@ -47,8 +48,7 @@ class Runtime:
         settings = self.settings
         self.lifecycle.enter(Phase.LOADING)
         keep_freed_memory()
-        if settings.threads:
-            torch.set_num_threads(settings.threads)
+        torch.set_num_threads(settings.threads or os.cpu_count() or 1)
         checkpoint = self._checkpoint
         if checkpoint is None:
             checkpoint = await asyncio.to_thread(load, settings.checkpoint)

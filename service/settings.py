@@ -55,7 +55,10 @@ class Settings(BaseSettings):
         default="auto", description="where the model runs; auto takes a GPU if there is one"
     )
     threads: int = Field(
-        default=0, ge=0, description="CPU threads of the engine; 0 takes every core"
+        default=1,
+        ge=0,
+        description="CPU threads of the engine, 0 for every core; threads wait for each other by "
+        "spinning, so more than one pays off for wide models on cores that nobody else uses",
     )
     microbatch: int = Field(
         default=512,

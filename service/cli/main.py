@@ -3,7 +3,6 @@
 Exit codes: 0 fine, 1 the command's own check failed, 2 a wrong setting, flag or input.
 """
 
-import os
 import sys
 
 import typer
@@ -27,9 +26,6 @@ for command in (serve, train, verify, bench):
 
 def main() -> None:
     """Run the program; a known failure is one line on standard error and exit code 2."""
-    # Torch's threads wait for each other by spinning, for milliseconds; beside any other busy
-    # process that turns a 5 ms request into 400 ms. Read when torch is first imported.
-    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     from model.checkpoint import CheckpointError
     from service.settings import SettingsError
 

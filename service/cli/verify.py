@@ -27,12 +27,15 @@ def verify(
     Over microbatch sizes, batches of users, every way of cutting a history into prefill and
     extends, the in-process store, a real Redis or Valkey, and a service killed and restarted.
     """
+    import torch
+
     from model.checkpoint import load
     from service.cli.output import print_json, print_table, progress, where
     from service.embedded import EmbeddedUnavailable, EmbeddedValkey
     from service.verification.run import TOLERANCE, Plan, worst
     from service.verification.run import verify as run
 
+    torch.set_num_threads(1)  # as the service runs, and beside it
     loaded = load(checkpoint)
     with contextlib.ExitStack() as stack:
         if store is None:
