@@ -54,6 +54,15 @@ class Window(_Frozen):
         return step * -(-(num_events - self.capacity) // step)
 
 
+class TimeBucketing(_Frozen):
+    """bucket = floor(fn(span / unit_s) / width), clamped to 0 .. num_buckets."""
+
+    fn: Literal["log", "sqrt"] = "log"
+    unit_s: int = Field(default=1, ge=1, description="seconds in the unit of time")
+    width: float = Field(default=0.301, gt=0)
+    num_buckets: int = Field(default=128, ge=1, description="the table has one more entry")
+
+
 class ValueFormula(_Frozen):
     """The score a list is sorted by: retrieval * logit + sum of actions[a] * P(a)."""
 
@@ -62,34 +71,62 @@ class ValueFormula(_Frozen):
 
 
 class HSTUConfig(_Frozen):
-    """One HSTU. Defaults are the `native` formulation (exactly cacheable, see model.cacheability).
+    """One HSTU, of any published form; `model.presets` names those forms.
 
-    Sources: "Actions Speak Louder than Words" (arXiv 2402.17152) section 3 and the research code
-    published with it, for block and biases.
+    Defaults are the `native` formulation (exactly cacheable, see model.cacheability). Sources:
+    "Actions Speak Louder than Words" (arXiv 2402.17152) section 3, the research code published with
+    it, and the implementations that each option names.
     """
 
     num_items: int = Field(ge=1)
-    tasks: tuple[ActionTask, ...] = Field(min_length=1)
+    tasks: tuple[ActionTask, ...] = Field(
+        default=(), description="action predictions; none: a retrieval model without candidate rows"
+    )
     d_model: int = Field(default=64, ge=1)
     num_layers: int = Field(default=4, ge=1)
     num_heads: int = Field(default=2, ge=1)
     qk_dim: int = Field(default=32, ge=1, description="query/key width per head")
     v_dim: int = Field(default=32, ge=1, description="value width per head")
+
+    item_scale: Literal["none", "sqrt_d"] = "none"
+    positions: Literal["none", "start", "end"] = Field(
+        default="none", description="learned absolute positions, counted from which end"
+    )
+    max_positions: int = Field(default=0, ge=0, description="rows of the position table")
+    input_times: TimeBucketing | None = Field(
+        default=None, description="embed (request time - event time) into each event row"
+    )
+
     bias_heads: Literal["shared", "per_head"] = "shared"
     max_distance: int = Field(
         default=256,
-        ge=1,
-        description="entries of the position bias; longer distances share the last",
+        ge=0,
+        description="entries of the position bias, longer distances share the last; 0: none",
     )
-    num_time_buckets: int = Field(default=128, ge=1)
-    time_bucket_width: float = Field(
-        default=0.301, gt=0, description="width of a time bucket in natural-log seconds"
+    time_bias: TimeBucketing | None = TimeBucketing()
+    time_query: Literal["next", "self"] = Field(
+        default="next", description="the time an event row looks from: the next event's or its own"
     )
+
+    attention: Literal["silu", "softmax"] = "silu"
+    qk_scale: Literal["none", "rsqrt"] = "none"
     divisor: Literal["count"] | Annotated[float, Field(gt=0)] = Field(
         default="count", description="attention divisor: keys the row sees (i+1), or a constant"
     )
-    residual: Literal["input", "normed"] = "normed"
+    in_norm: Literal["none", "plain", "affine"] = "affine"
+    attention_norm: Literal["plain", "affine"] = "affine"
     norm_eps: float = Field(default=1e-6, gt=0)
+    projection_bias: bool = False
+    gate: Literal["silu", "sigmoid"] = "silu"
+    output: Literal["gated", "concat_ua", "unprojected"] = Field(
+        default="gated", description="W(u * a), W[u, a, u * a], or u * a"
+    )
+    residual: Literal["input", "normed"] = "normed"
+    ffn_multiple: int = Field(default=0, ge=0, description="hidden width of the FFN over d_model")
+    final_norm: bool = False
+
+    similarity: Literal["cosine", "dot"] = "cosine"
+    similarity_eps: float = Field(default=1e-6, gt=0)
     temperature: float = Field(default=0.05, gt=0)
     dropout: float = Field(default=0.2, ge=0, lt=1)
     window: Window = Window(capacity=256, keep=160)
@@ -110,27 +147,25 @@ class HSTUConfig(_Frozen):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
+        candidate_rows = {
+            "positions": self.positions != "end",
+            "input_times": self.input_times is None,
+            "time_query": self.time_query == "next",
+            "attention": self.attention == "silu",
+        }
+        for name, fits in candidate_rows.items():
+            if self.tasks and not fits:
+                raise ValueError(f"{name}: {getattr(self, name)} does not go with action tasks")
+        if self.output == "unprojected" and self.num_heads * self.v_dim != self.d_model:
+            raise ValueError("output: unprojected needs num_heads * v_dim to be d_model")
+        if (self.positions == "none") != (self.max_positions == 0):
+            raise ValueError("max_positions: set it with positions, and only then")
+        num_rows = self.window.capacity + (1 if self.tasks else 0)
+        if self.positions != "none" and self.max_positions < num_rows:
+            raise ValueError(f"max_positions: a full window needs {num_rows}")
         if len(set(self.actions)) != len(self.actions):
             raise ValueError(f"tasks: an action appears twice in {self.actions}")
         unknown = set(self.value.actions) - set(self.actions)
         if unknown:
             raise ValueError(f"value.actions: {sorted(unknown)} are not actions of any task")
         return self
-
-
-RATING_TASK = ActionTask(name="rating", actions=("negative", "neutral", "positive"))
-"""MovieLens ratings as actions: 1-2.5 negative, 3-3.5 neutral, 4-5 positive."""
-
-
-def native(num_items: int, **overrides: object) -> HSTUConfig:
-    """The `native` preset for rating-like actions, with fields overridden by name.
-
-    Raises:
-        pydantic.ValidationError: an impossible value; the message names the field.
-    """
-    fields: dict[str, object] = {
-        "num_items": num_items,
-        "tasks": (RATING_TASK,),
-        "value": ValueFormula(retrieval=1.0, actions={"positive": 1.0, "negative": -1.0}),
-    }
-    return HSTUConfig.model_validate(fields | overrides)

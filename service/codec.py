@@ -15,6 +15,7 @@ import torch
 
 from cache import DIGEST_BYTES, Dtype, Entry, Header, StateKey, user_digest
 from model.config import HSTUConfig
+from model.engine.encoder import num_final_rows
 from model.engine.state import UserState
 from model.history import History
 
@@ -76,7 +77,8 @@ class StateCodec:
         if shape != (config.num_layers, config.num_heads, config.qk_dim, config.v_dim):
             return None
         final, pending = header.num_final, header.num_events - header.num_final
-        if final != max(header.num_events - 1, 0) or header.num_events > config.window.capacity:
+        expected = num_final_rows(config, header.num_events)
+        if final != expected or header.num_events > config.window.capacity:
             return None
         if header.payload_bytes != final * self._row.itemsize + pending * _EVENT.itemsize:
             return None

@@ -10,10 +10,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from model.cacheability import classify
+from model.config import HSTUConfig
 from model.engine.state import UserState
 from model.history import History
 from model.network.attention import attend, divisors
-from model.network.hstu import HSTU
+from model.network.hstu import HSTU, Placing
 from model.network.layer import HSTULayer, Projection
 
 
@@ -34,7 +36,7 @@ class LiveUser:
     values: Tensor  # (layers, H, N, V)
     bias: Tensor  # (layers, G, N + 1); all candidates share position and time; the last is self
     divisor: Tensor  # scalar
-    query: Tensor | None  # (D,) normalised retrieval query; None for an empty history
+    query: Tensor | None  # (D,) prepared retrieval query; None for an empty history
 
     @property
     def num_events(self) -> int:
@@ -53,18 +55,24 @@ class _Rows:
     """The rows one job runs: events `start` to `stop`, and the K/V buffers they fill."""
 
     def __init__(self, network: HSTU, job: EncodeJob, device: torch.device) -> None:
-        self.job = job
+        self.job, self._config = job, network.config
         history, state = job.history, job.state
         n = len(history)
         self.start = state.reusable_rows(history)
-        self.stop = n if job.request_time is not None else max(n - 1, 0)
+        final = num_final_rows(network.config, n)
+        self.stop = n if job.request_time is not None else final
         self.items = history.items[self.start : self.stop].to(device)
         self.actions = history.actions[self.start : self.stop].to(device)
         times = history.timestamps.to(device)
         now = times.new_tensor([0 if job.request_time is None else job.request_time])
-        query_times = torch.cat((times[1:], now))[self.start : self.stop]
+        query_times = network.query_times(times, now)[self.start : self.stop]
         index = torch.arange(self.stop, device=device)
         rows = index[self.start :]
+        self.placing = Placing(
+            rows,
+            rows.new_tensor(n).expand(len(rows)),
+            now - times[self.start : self.stop],
+        )
         self.distance = rows[:, None] - index  # (m, stop)
         self.bucket = network.time_buckets(query_times[:, None], times[: self.stop])
         self.mask = (self.distance >= 0).float() if len(rows) > 1 else None
@@ -86,7 +94,8 @@ class _Rows:
         bias = layer.bias(self.distance[rows], self.bucket[rows])
         mask = None if last_only or self.mask is None else self.mask[rows]
         q = p.q[rows].transpose(0, 1)
-        out = attend(q, self.keys[index], self.values[index], bias, mask).transpose(0, 1)
+        keys, values = self.keys[index], self.values[index]
+        out = attend(self._config, q, keys, values, bias, mask).transpose(0, 1)
         return (out / self.divisor[rows]).flatten(1)
 
 
@@ -105,8 +114,7 @@ class Encoder:
         last = self._run([r for r in rows if len(r)], device)
         results = []
         for r in rows:
-            n = len(r.job.history)
-            final = max(n - 1, 0)
+            final = num_final_rows(network.config, len(r.job.history))
             state = UserState(r.job.history, r.keys[:, :, :final], r.values[:, :, :final])
             live = None
             if r.job.request_time is not None:
@@ -120,7 +128,13 @@ class Encoder:
             return {}
         network = self._network
         x = network.event_rows(
-            torch.cat([r.items for r in rows]), torch.cat([r.actions for r in rows])
+            torch.cat([r.items for r in rows]),
+            torch.cat([r.actions for r in rows]),
+            Placing(
+                torch.cat([r.placing.index for r in rows]),
+                torch.cat([r.placing.num_events for r in rows]),
+                torch.cat([r.placing.age_s for r in rows]),
+            ),
         )
         sizes = [len(r) for r in rows]
         for index, layer in enumerate(network.blocks):
@@ -136,7 +150,7 @@ class Encoder:
                 ends = torch.tensor(sizes, device=device).cumsum(0) - 1
                 base, u = base[ends], u[ends]
             x = layer.output(base, u, torch.cat(parts))
-        return {id(r): out for r, out in zip(rows, x, strict=True)}
+        return {id(r): out for r, out in zip(rows, network.final_norm(x), strict=True)}
 
     def _live(self, r: _Rows, request_time: int, out: Tensor | None) -> LiveUser:
         network = self._network
@@ -150,8 +164,13 @@ class Encoder:
             values=r.values,
             bias=torch.stack([layer.bias(distance, bucket) for layer in network.blocks]),
             divisor=divisors(network.config, distance.new_tensor(n + 1)),
-            query=None if out is None else network.retrieval.normalise(out),
+            query=None if out is None else network.retrieval.prepare(out),
         )
+
+
+def num_final_rows(config: HSTUConfig, num_events: int) -> int:
+    """Rows of a history that the next request can reuse."""
+    return max(num_events - 1, 0) if classify(config).across_requests else 0
 
 
 def _split(p: Projection, sizes: list[int]) -> list[Projection]:

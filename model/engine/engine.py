@@ -24,7 +24,7 @@ class Engine:
         self._encoder = Encoder(network)
         self._scorer = CandidateScorer(network)
         with torch.inference_mode():
-            self._item_rows = network.retrieval.normalise(network.items.weight)  # (items, D)
+            self._item_rows = network.retrieval.prepare(network.items.weight)  # (items, D)
 
     def empty_state(self) -> UserState:
         return UserState.empty(self.config, self.device)
@@ -46,7 +46,7 @@ class Engine:
         return self._scorer.score(batches)
 
     def action_probabilities(self, logits: Tensor) -> Tensor:
-        return self.network.action_head.probabilities(logits)
+        return self.network.action_probabilities(logits)
 
     @torch.inference_mode()
     def values(self, retrieval: Tensor, probabilities: Tensor) -> Tensor:

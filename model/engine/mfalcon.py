@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from model.config import HSTUConfig
 from model.engine.encoder import LiveUser
 from model.network.attention import attend
 from model.network.hstu import HSTU
@@ -43,24 +44,30 @@ class CandidateScorer:
         """Action logits (M, actions) of each microbatch, in one pass over all of them."""
         network = self._network
         sizes = [len(batch.candidates) for batch in batches]
-        x = network.candidate_rows(torch.cat([batch.candidates for batch in batches]))
+        num_events = [b.candidates.new_full(b.candidates.shape, b.user.num_events) for b in batches]
+        x = network.candidate_rows(
+            torch.cat([batch.candidates for batch in batches]), torch.cat(num_events)
+        )
         for index, layer in enumerate(network.blocks):
             p = layer.project(x)
             parts = [
-                _attend_history(index, batch.user, q, k, v)
+                _attend_history(network.config, index, batch.user, q, k, v)
                 for batch, q, k, v in zip(
                     batches, p.q.split(sizes), p.k.split(sizes), p.v.split(sizes), strict=True
                 )
             ]
             x = layer.output(p.base, p.u, torch.cat(parts) if len(parts) > 1 else parts[0])
-        return list(network.action_head(x).split(sizes))
+        return list(network.action_logits(network.final_norm(x)).split(sizes))
 
 
-def _attend_history(index: int, user: LiveUser, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+def _attend_history(
+    config: HSTUConfig, index: int, user: LiveUser, q: Tensor, k: Tensor, v: Tensor
+) -> Tensor:
     """q, k (M, H, K), v (M, H, V) of the candidates -> (M, H * V), divided."""
     bias = user.bias[index]  # (G, N + 1)
     history, own = bias[:, None, :-1], bias[:, -1]
-    attended = attend(q.transpose(0, 1), user.keys[index], user.values[index], history)
+    keys, values = user.keys[index], user.values[index]
+    attended = attend(config, q.transpose(0, 1), keys, values, history)
     weight = F.silu((q * k).sum(-1) + own)  # (M, H)
     out = torch.addcmul(attended.transpose(0, 1), weight.unsqueeze(-1), v)
     return (out / user.divisor).flatten(1)

@@ -11,15 +11,16 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from model.config import HSTUConfig, TimeBucketing
 from model.history import History
-from model.network.hstu import HSTU
+from model.network.hstu import HSTU, Placing
 from model.network.layer import HSTULayer
 
 
 @dataclass(frozen=True, slots=True)
 class OracleScore:
     retrieval: Tensor  # () logit of the candidate
-    actions: Tensor  # (actions,) logits
+    actions: Tensor  # (actions,) logits; none for a model without action tasks
 
 
 class Oracle:
@@ -29,61 +30,74 @@ class Oracle:
         """`request_time` in Unix seconds. The network is in evaluation mode, on the CPU."""
         self._network, self._history = network, history
         own = [*history.timestamps.tolist(), request_time]
-        query = [*own[1:], request_time]
-        self._distance, self._bucket = _relations(network, query, own)
-        divisors = [_divisor(network, row + 1) for row in range(len(own))]
+        query = own if network.config.time_query == "self" else [*own[1:], request_time]
+        self._distance, self._bucket = _relations(network.config, query, own)
+        divisors = [_divisor(network.config, row + 1) for row in range(len(own))]
         self._divisor = torch.tensor(divisors).unsqueeze(1)
+        n = len(history)
+        self._placing = Placing(
+            torch.arange(n), torch.full((n,), n), request_time - history.timestamps
+        )
 
     @torch.inference_mode()
     def score(self, candidate: int) -> OracleScore:
         """The whole model over [event rows of the history, the candidate's row]."""
         network, n = self._network, len(self._history)
-        item = torch.tensor([candidate])
-        x = torch.cat(
-            (
-                network.event_rows(self._history.items, self._history.actions),
-                network.candidate_rows(item),
-            )
-        )
+        x = network.event_rows(self._history.items, self._history.actions, self._placing)
+        if network.config.tasks:
+            row = network.candidate_rows(torch.tensor([candidate]), torch.tensor([n]))
+            x = torch.cat((x, row))
         for layer in network.blocks:
             x = self._layer(layer, x)
-        actions = network.action_head(x[n])
+        x = network.final_norm(x)
+        actions = network.action_logits(x[-1] if len(x) else x.new_empty(x.shape[1]))
+        return OracleScore(self._retrieval(x, candidate), actions)
+
+    def _retrieval(self, x: Tensor, candidate: int) -> Tensor:
+        network, n = self._network, len(self._history)
         if n == 0:
-            return OracleScore(network.retrieval.prior[candidate], actions)
+            return network.retrieval.prior[candidate]
         row, item_row = x[n - 1], network.items.weight[candidate]
-        cosine = row @ item_row / (row.norm() * item_row.norm())
-        return OracleScore(cosine / network.config.temperature, actions)
+        similarity = row @ item_row
+        if network.config.similarity == "cosine":
+            eps = network.config.similarity_eps
+            similarity = similarity / (row.norm().clamp(min=eps) * item_row.norm().clamp(min=eps))
+        return similarity / network.config.temperature
 
     def _layer(self, layer: HSTULayer, x: Tensor) -> Tensor:
-        p = layer.project(x)
-        visible = torch.ones(len(x), len(x)).tril()
+        p, rows = layer.project(x), len(x)
+        visible = torch.ones(rows, rows).tril()
+        distance, bucket = self._distance[:rows, :rows], self._bucket[:rows, :rows]
         heads = []
         for head in range(p.q.shape[1]):
             g = min(head, layer.bias.position.shape[0] - 1)
-            bias = layer.bias.position[g][self._distance] + layer.bias.time[g][self._bucket]
+            bias = layer.bias.position[g][distance] + layer.bias.time[g][bucket]
             scores = p.q[:, head] @ p.k[:, head].T + bias
-            weights = scores * torch.sigmoid(scores) * visible
-            heads.append(weights @ p.v[:, head] / self._divisor)
+            if self._network.config.attention == "softmax":
+                weights = torch.exp(scores) * visible
+                weights = weights / weights.sum(1, keepdim=True)
+            else:
+                weights = scores * torch.sigmoid(scores) * visible
+            heads.append(weights @ p.v[:, head] / self._divisor[:rows])
         return layer.output(p.base, p.u, torch.cat(heads, dim=1))
 
 
-def _relations(network: HSTU, query: list[int], own: list[int]) -> tuple[Tensor, Tensor]:
-    """Distances and time buckets (rows, rows) by the definition, in Python integers."""
-    config = network.config
+def _relations(config: HSTUConfig, query: list[int], own: list[int]) -> tuple[Tensor, Tensor]:
+    """Distances and time buckets (rows, rows) by the definition, in Python numbers."""
     rows = range(len(own))
-    last = config.max_distance - 1
+    last = max(config.max_distance - 1, 0)
     distance = [[min(max(i - j, 0), last) for j in rows] for i in rows]
-    bucket = [
-        [_bucket(abs(q - o), config.time_bucket_width, config.num_time_buckets) for o in own]
-        for q in query
-    ]
+    bucket = [[_bucket(abs(q - o), config.time_bias) for o in own] for q in query]
     return torch.tensor(distance), torch.tensor(bucket)
 
 
-def _bucket(span_s: int, width: float, last: int) -> int:
-    return min(int(math.log(max(1, span_s)) / width), last)
+def _bucket(span_s: int, bucketing: TimeBucketing | None) -> int:
+    if bucketing is None or span_s == 0:
+        return 0
+    units = span_s / bucketing.unit_s
+    value = math.sqrt(units) if bucketing.fn == "sqrt" else max(0.0, math.log(units))
+    return min(int(value / bucketing.width), bucketing.num_buckets)
 
 
-def _divisor(network: HSTU, num_keys: int) -> float:
-    divisor = network.config.divisor
-    return float(num_keys) if divisor == "count" else divisor
+def _divisor(config: HSTUConfig, num_keys: int) -> float:
+    return float(num_keys) if config.divisor == "count" else config.divisor

@@ -18,7 +18,8 @@ class UserState:
     """Rows 0..N-2 of the history are final and kept; the newest is pending.
 
     A row looks from the time of the event after it, so the newest event's row cannot be final
-    before the next event arrives.
+    before the next event arrives. A model whose rows change from request to request keeps none
+    (F = 0): its states hold the events alone.
     """
 
     history: History

@@ -1,10 +1,10 @@
-"""Owns pointwise SiLU attention over one user's keys, as serving runs it.
+"""Owns attention over one user's keys, as serving runs it.
 
     out_i = sum over visible j of SiLU(q_i . k_j + bias_ij) v_j / divisor_i
 
-Never softmax, never a scale by sqrt(K); the mask multiplies *after* SiLU, since SiLU(bias) is not
-zero. Source: arXiv 2402.17152, equation 2. Training has the same formula with a backward pass in
-`model.network.padded_attention`.
+The mask multiplies *after* SiLU, since SiLU(bias) is not zero. Source: arXiv 2402.17152, equation
+2. Softmax stands in for SiLU in the older form of torch-rechub. Training has the same formula with
+a backward pass in `model.network.padded_attention`.
 """
 
 import torch
@@ -24,7 +24,9 @@ def divisors(config: HSTUConfig, num_keys: Tensor) -> Tensor:
     return torch.full(num_keys.shape, config.divisor, device=num_keys.device)
 
 
-def attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor, mask: Tensor | None = None) -> Tensor:
+def attend(
+    config: HSTUConfig, q: Tensor, k: Tensor, v: Tensor, bias: Tensor, mask: Tensor | None = None
+) -> Tensor:
     """Attention before the divisor.
 
     Args:
@@ -38,7 +40,14 @@ def attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor, mask: Tensor | None = 
         (H, M, V)
     """
     scores = torch.baddbmm(bias.expand(q.shape[0], -1, -1), q, k.transpose(1, 2))
+    return activate_(config, scores, mask) @ v
+
+
+def activate_(config: HSTUConfig, scores: Tensor, mask: Tensor | None) -> Tensor:
+    """Attention weights from scores (..., M, N), in place where possible; masked ones are zero."""
+    if config.attention == "softmax":
+        if mask is not None:
+            scores = scores.masked_fill_(mask == 0, -torch.inf)
+        return scores.softmax(-1)
     weights = F.silu(scores, inplace=True)
-    if mask is not None:
-        weights.mul_(mask)
-    return weights @ v
+    return weights if mask is None else weights.mul_(mask)

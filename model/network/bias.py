@@ -1,4 +1,4 @@
-"""Owns the relative attention bias: position by distance, time by log bucket.
+"""Owns the relative attention bias: position by distance, time by bucket.
 
 Never knows which rows attend to which; callers pass distances and buckets.
 Source: `RelativeBucketedTimeAndPositionBasedBias` of the research code of arXiv 2402.17152.
@@ -9,11 +9,14 @@ import math
 import torch
 from torch import Tensor, nn
 
-from model.config import HSTUConfig
+from model.config import HSTUConfig, TimeBucketing
+
+_FAR_S = 2**62
+"""Longer than any span: the boundary of a bucket that is never reached."""
 
 
 class TimeBuckets(nn.Module):
-    """bucket = floor(ln(max(1, |dt|)) / width), clamped to the last one; dt in seconds.
+    """Spans of seconds to buckets.
 
     Compared against integer boundaries instead of computed in floating point: a logarithm may
     differ by one unit in the last place between a vectorised and a scalar loop, and a bucket that
@@ -22,14 +25,14 @@ class TimeBuckets(nn.Module):
 
     boundaries: Tensor
 
-    def __init__(self, config: HSTUConfig) -> None:
+    def __init__(self, bucketing: TimeBucketing | None) -> None:
+        """Without a bucketing every span falls into bucket 0."""
         super().__init__()
-        width, count = config.time_bucket_width, config.num_time_buckets
-        last = math.log(2**62) / width
-        bounds = [
-            math.ceil(math.exp(width * k)) if k < last else 2**62 for k in range(1, count + 1)
-        ]
-        self.register_buffer("boundaries", torch.tensor(bounds), persistent=False)
+        count = bucketing.num_buckets if bucketing else 0
+        bounds = [_first_second(bucketing, k) for k in range(1, count + 1) if bucketing]
+        self.register_buffer(
+            "boundaries", torch.tensor(bounds, dtype=torch.int64), persistent=False
+        )
 
     def forward(self, query_times: Tensor, key_times: Tensor) -> Tensor:
         """Buckets of |query - key|: int64 seconds in (broadcast), int32 out."""
@@ -37,16 +40,40 @@ class TimeBuckets(nn.Module):
         return torch.bucketize(distance, self.boundaries, right=True, out_int32=True)
 
 
+def _first_second(bucketing: TimeBucketing, bucket: int) -> int:
+    """The shortest span in whole seconds that falls into `bucket`."""
+    edge = bucketing.width * bucket
+    if bucketing.fn == "sqrt":
+        units = edge**2
+    elif edge > math.log(_FAR_S):
+        return _FAR_S
+    else:
+        units = math.exp(edge)
+    return min(math.ceil(units * bucketing.unit_s), _FAR_S)
+
+
 class RelativeBias(nn.Module):
-    """One layer's bias tables, shared over heads (G = 1) or one per head (G = H)."""
+    """One layer's bias tables, shared over heads (G = 1) or one per head (G = H).
+
+    A model without one of the two has a single zero in its place, which is not learned.
+    """
+
+    position: Tensor  # (G, max_distance)
+    time: Tensor  # (G, time buckets)
 
     def __init__(self, config: HSTUConfig) -> None:
         super().__init__()
-        heads = config.num_bias_heads
-        self.position = nn.Parameter(torch.empty(heads, config.max_distance))
-        self.time = nn.Parameter(torch.empty(heads, config.num_time_buckets + 1))
-        nn.init.normal_(self.position, std=0.02)
-        nn.init.normal_(self.time, std=0.02)
+        bucketing = config.time_bias
+        sizes = {
+            "position": config.max_distance,
+            "time": bucketing.num_buckets + 1 if bucketing else 0,
+        }
+        for name, size in sizes.items():
+            table = torch.zeros(config.num_bias_heads, max(size, 1))
+            if size:
+                self.register_parameter(name, nn.Parameter(table.normal_(std=0.02)))
+            else:
+                self.register_buffer(name, table, persistent=False)
 
     def by_distance(self, distance: Tensor) -> Tensor:
         """(...) int64 distances i - j -> (G, ...). Future keys (negative) must be masked."""

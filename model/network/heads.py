@@ -9,11 +9,9 @@ from torch.nn import functional as F
 
 from model.config import HSTUConfig
 
-_MIN_NORM = 1e-6
-
 
 class RetrievalHead(nn.Module):
-    """Cosine similarity over temperature against the item table, with a prior for empty histories.
+    """Similarity over temperature against the item table, with a prior for empty histories.
 
     The prior is the log share of training events per item; it is what the head answers when there
     is no row to read, and what an unknown user is served by.
@@ -23,15 +21,18 @@ class RetrievalHead(nn.Module):
 
     def __init__(self, config: HSTUConfig) -> None:
         super().__init__()
-        self._temperature = config.temperature
+        self._config = config
         self.register_buffer("prior", torch.full((config.num_items,), 1 / config.num_items).log())
 
-    def normalise(self, x: Tensor) -> Tensor:
-        return F.normalize(x, dim=-1, eps=_MIN_NORM)
+    def prepare(self, x: Tensor) -> Tensor:
+        """Queries or item rows (..., D) as the similarity takes them: of unit length for cosine."""
+        if self._config.similarity == "dot":
+            return x
+        return F.normalize(x, dim=-1, eps=self._config.similarity_eps)
 
     def forward(self, queries: Tensor, items: Tensor) -> Tensor:
-        """Normalised queries (..., D) and item rows (M, D) -> logits (..., M)."""
-        return (queries / self._temperature) @ items.T  # far fewer numbers to divide
+        """Prepared queries (..., D) and item rows (M, D) -> logits (..., M)."""
+        return (queries / self._config.temperature) @ items.T  # far fewer numbers to divide
 
 
 class ActionHead(nn.Module):
@@ -50,6 +51,8 @@ class ActionHead(nn.Module):
 
     def probabilities(self, logits: Tensor) -> Tensor:
         """Softmax within each multi-class task, sigmoid in each multi-label one; same shape."""
+        if not self._tasks:
+            return logits
         groups = logits.split([len(task.actions) for task in self._tasks], dim=-1)
         return torch.cat(
             [

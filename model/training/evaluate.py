@@ -7,6 +7,7 @@ whole vocabulary, the full history masked, ranks by strictly greater scores.
 from collections.abc import Sequence
 
 import torch
+from torch import Tensor
 from torch.nn import functional as F
 
 from model.history import History
@@ -36,24 +37,27 @@ def evaluate(network: HSTU, histories: Sequence[History], *, batch_users: int) -
         index = torch.arange(len(users))
         head = network.retrieval
         scores = head(
-            head.normalise(rows.events[index, last - 1]), head.normalise(network.items.weight)
+            head.prepare(rows.events[index, last - 1]), head.prepare(network.items.weight)
         )
         target = batch.items[index, last]
         target_scores = scores[index, target].unsqueeze(1)
         for row, history in enumerate(users):
             scores[row, history.items] = -torch.inf
         ranks.append((scores > target_scores).sum(1))
-        labels = batch.actions[index, last]
-        probabilities = network.action_head.probabilities(
-            network.action_head(rows.candidates[index, last])
-        )
-        known = labels > 0
-        nll.append(F.nll_loss(probabilities[known].log(), labels[known] - 1, reduction="none"))
-    metrics, losses = _metrics(torch.cat(ranks)), torch.cat(nll)
+        if rows.candidates is not None:
+            labels = batch.actions[index, last]
+            logits = network.action_logits(rows.candidates[index, last])
+            nll.append(_action_nll(network.action_probabilities(logits), labels))
+    metrics, losses = _metrics(torch.cat(ranks)), torch.cat(nll) if nll else torch.empty(0)
     return metrics | {"action_nll": float(losses.mean())} if len(losses) else metrics
 
 
-def _metrics(ranks: torch.Tensor) -> dict[str, float]:
+def _action_nll(probabilities: Tensor, labels: Tensor) -> Tensor:
+    known = labels > 0
+    return F.nll_loss(probabilities[known].log(), labels[known] - 1, reduction="none")
+
+
+def _metrics(ranks: Tensor) -> dict[str, float]:
     metrics = {}
     gain = 1 / torch.log2(ranks.float() + 2)
     for k in CUTOFFS:

@@ -15,15 +15,17 @@ def retrieval_loss(network: HSTU, batch: Batch, rows: Rows) -> Tensor:
     """Cross-entropy over the whole catalogue: event row i against the item of event i + 1."""
     real = batch.valid[:, 1:]
     head = network.retrieval
-    queries = head.normalise(rows.events[real]) / network.config.temperature
-    items = head.normalise(network.items.weight)
+    queries = head.prepare(rows.events[real]) / network.config.temperature
+    items = head.prepare(network.items.weight)
     return full_softmax_loss(queries, items, batch.items[:, 1:][real])
 
 
 def action_loss(network: HSTU, batch: Batch, rows: Rows) -> Tensor:
     """Weighted mean over tasks; an event without an action, or with another task's, is skipped."""
+    if rows.candidates is None:
+        return rows.events.new_zeros(())
     real = batch.valid & (batch.actions > 0)
-    logits = network.action_head(rows.candidates[real])  # (T, actions)
+    logits = network.action_logits(rows.candidates[real])  # (T, actions)
     labels = batch.actions[real] - 1
     total, weight, first = logits.new_zeros(()), 0.0, 0
     for task in network.config.tasks:

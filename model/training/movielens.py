@@ -12,8 +12,8 @@ from pathlib import Path
 import polars as pl
 import torch
 
-from model.config import RATING_TASK
 from model.items import Items
+from model.presets import RATING_TASK
 from model.training.interactions import Interactions
 
 _MAX_MEMBER_BYTES = 2 << 30

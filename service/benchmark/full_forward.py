@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from model.network.attention import divisors
+from model.network.hstu import Placing
 from service.benchmark.shapes import Workload
 
 
@@ -24,14 +25,16 @@ class FullForward:
         self._distance = index[:, None] - index
         self._bucket = network.time_buckets(torch.cat((own[1:], now))[:, None], own)
         self._mask = (self._distance >= 0).float()
+        num_events = torch.tensor(len(self._history))
+        self._placing = Placing(index[:-1], num_events, now - self._history.timestamps)
         self._divisor = divisors(network.config, index + 1)[:, None]
 
     @torch.inference_mode()
     def score(self, candidates: Tensor) -> Tensor:
         """Candidates (B,), each with its own copy of the history -> action logits (B, actions)."""
         network, n = self._network, len(self._history)
-        history = network.event_rows(self._history.items, self._history.actions)
-        rows = network.candidate_rows(candidates)[:, None]
+        history = network.event_rows(self._history.items, self._history.actions, self._placing)
+        rows = network.candidate_rows(candidates, torch.full_like(candidates, n))[:, None]
         x = torch.cat((history.expand(len(candidates), -1, -1), rows), 1)  # (B, N + 1, D)
         for index, layer in enumerate(network.blocks):
             read = slice(n, None) if index == len(network.blocks) - 1 else slice(None)
@@ -42,5 +45,4 @@ class FullForward:
             weights = F.silu(scores, inplace=True).mul_(self._mask[read])
             attended = (weights @ v).transpose(1, 2).flatten(2) / self._divisor[read]
             x = layer.output(p.base[:, read], p.u[:, read], attended)
-        logits: Tensor = network.action_head(x[:, -1])
-        return logits
+        return network.action_logits(x[:, -1])

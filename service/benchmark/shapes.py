@@ -5,10 +5,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from model.config import HSTUConfig, native
+from model.config import HSTUConfig
 from model.engine.engine import Engine
 from model.history import Event, History
 from model.network.hstu import HSTU
+from model.presets import native
 
 _NUM_ITEMS = 5000
 _START_S = 1_500_000_000

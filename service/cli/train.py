@@ -50,7 +50,7 @@ def train(
     from pydantic import ValidationError
 
     from model.allocator import keep_freed_memory
-    from model.config import native
+    from model.presets import native
     from model.training.demo import write_demo_histories
 
     keep_freed_memory()

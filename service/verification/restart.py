@@ -99,7 +99,7 @@ def _ask(
     names = checkpoint.config.actions
     retrieval = torch.tensor([found[item_id]["retrieval_score"] for item_id in ids])
     actions = torch.tensor([[found[item_id]["actions"][name] for name in names] for item_id in ids])
-    expected = checkpoint.network.action_head.probabilities(right.actions)
+    expected = checkpoint.network.action_probabilities(right.actions)
     return largest(retrieval - right.retrieval, actions - expected)
 
 

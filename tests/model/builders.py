@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from model.config import HSTUConfig, Window, native
+from model.config import HSTUConfig, Window
 from model.engine.encoder import Encoded, EncodeJob
 from model.engine.engine import Engine
 from model.engine.mfalcon import microbatches
@@ -18,6 +18,7 @@ from model.engine.oracle import Oracle
 from model.engine.state import UserState
 from model.history import Event, History
 from model.network.hstu import HSTU
+from model.presets import native
 
 TOLERANCE = 1e-5
 """What a served logit may differ from the oracle's by: the exactness contract."""

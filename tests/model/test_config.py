@@ -5,15 +5,16 @@ import math
 import pytest
 from pydantic import ValidationError
 
-from model.config import NO_ACTION, ActionTask, HSTUConfig, ValueFormula, Window, native
+from model.config import NO_ACTION, ActionTask, HSTUConfig, ValueFormula, Window
+from model.presets import native
 
 
 @pytest.mark.parametrize(
     ("field", "value"),
     [
         *((name, 0) for name in ("d_model", "num_layers", "num_heads")),
-        *((name, 0) for name in ("qk_dim", "v_dim", "max_distance", "num_time_buckets")),
-        *((name, 0.0) for name in ("time_bucket_width", "norm_eps", "temperature")),
+        *((name, 0) for name in ("qk_dim", "v_dim")),
+        *((name, 0.0) for name in ("norm_eps", "temperature")),
         ("num_heads", -1),
         ("num_layers", 1.5),
         ("d_model", "wide"),
@@ -24,7 +25,6 @@ from model.config import NO_ACTION, ActionTask, HSTUConfig, ValueFormula, Window
         ("residual", "output"),
         ("dropout", 1.0),
         ("dropout", -0.1),
-        ("tasks", ()),
         ("window", {"capacity": 1, "keep": 1}),
         ("window", {"capacity": 8}),
         ("heads", 4),

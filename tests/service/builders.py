@@ -11,11 +11,12 @@ import httpx
 import torch
 
 from model.checkpoint import Checkpoint, save
-from model.config import Window, native
+from model.config import Window
 from model.engine.oracle import Oracle
 from model.history import Event, History
 from model.items import Items
 from model.network.hstu import HSTU
+from model.presets import native
 from service.app import create_app
 from service.runtime import Runtime
 from service.settings import load_settings
@@ -160,7 +161,7 @@ def assert_right(
     assert answer["items"]
     for item in answer["items"]:
         right = oracle.score(checkpoint.items.index[item["item_id"]])
-        probabilities = checkpoint.network.action_head.probabilities(right.actions).tolist()
+        probabilities = checkpoint.network.action_probabilities(right.actions).tolist()
         expected = dict(zip(ACTIONS, probabilities, strict=True))
         retrieval = float(right.retrieval)
         value = retrieval + expected["positive"] - expected["negative"]

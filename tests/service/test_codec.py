@@ -18,6 +18,8 @@ from model.engine.engine import Engine
 from model.engine.mfalcon import Microbatch
 from model.engine.state import UserState
 from model.history import Event, History
+from model.network.hstu import HSTU
+from model.presets import rectools
 from service.codec import StateCodec, StoredState
 from tests.service.builders import NOW_S, history_of, make_events
 
@@ -196,3 +198,17 @@ def test_the_decoded_state_does_not_share_the_stores_buffer(
     buffer[:] = bytes(len(buffer))
     assert torch.equal(found.state.keys, keys)
     assert found.state.history.events == events
+
+
+def test_a_state_of_a_model_whose_rows_change_holds_the_events_alone() -> None:
+    """Positions counted from the end move with every append: nothing but the events is reusable."""
+    config = rectools(9, max_length=6, d_model=8, num_layers=2, qk_dim=4, v_dim=4)
+    engine = Engine(HSTU(config))
+    codec = StateCodec(config, FINGERPRINT, CPU)
+    history = History.of([Event(item, 0, 60 * item) for item in range(5)])
+    (encoded,) = engine.encode([EncodeJob(engine.empty_state(), history)])
+    entry = codec.encode("alice", StoredState(encoded.state, 1))
+    assert (entry.header.num_events, entry.header.num_final) == (5, 0)
+    found = codec.decode(entry)
+    assert found is not None
+    assert found.state.history.events == history.events

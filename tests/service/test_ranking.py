@@ -139,7 +139,7 @@ def test_the_list_is_by_value_and_every_part_is_the_oracles(
     oracle = Oracle(checkpoint.network, job.history, NOW_S)
     for ranked in ranking.items:
         right = oracle.score(ranked.item)
-        probabilities = checkpoint.network.action_head.probabilities(right.actions).tolist()
+        probabilities = checkpoint.network.action_probabilities(right.actions).tolist()
         assert ranked.retrieval == pytest.approx(float(right.retrieval), abs=TOLERANCE)
         assert ranked.actions == pytest.approx(probabilities, abs=TOLERANCE)
         value = float(right.retrieval) + probabilities[2] - probabilities[0]

@@ -60,6 +60,8 @@ class Formula:
         config = self.config
         w = {k.removeprefix(prefix): t for k, t in self.weights.items() if k.startswith(prefix)}
         normed = norm(x, w["in_norm.weight"], w["in_norm.bias"], config.norm_eps)
+        times_in = config.time_bias
+        assert times_in is not None
         heads, qk, v_dim = config.num_heads, config.qk_dim, config.v_dim
         u, v, q, k = silu(normed @ w["uvqk"]).split([heads * n for n in (v_dim, v_dim, qk, qk)], 1)
         attended = torch.zeros(len(x), heads * v_dim, dtype=torch.float64)
@@ -69,9 +71,7 @@ class Formula:
             for j in range(i + 1):
                 place = min(i - j, config.max_distance - 1)
                 span_s = max(1, abs(query_time - times[j]))
-                bucket = min(
-                    int(math.log(span_s) / config.time_bucket_width), config.num_time_buckets
-                )
+                bucket = min(int(math.log(span_s) / times_in.width), times_in.num_buckets)
                 for head in range(heads):
                     g = head if config.bias_heads == "per_head" else 0
                     score = q[i, head * qk : (head + 1) * qk] @ k[j, head * qk : (head + 1) * qk]

@@ -7,6 +7,8 @@ from torch.nn import functional as F
 from model.network.attention import attend, divisors
 from tests.model.builders import assert_close, tiny_config
 
+CONFIG = tiny_config()
+
 
 def normal(*shape: int, seed: int = 0) -> torch.Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
@@ -16,7 +18,7 @@ def normal(*shape: int, seed: int = 0) -> torch.Tensor:
 def test_attention_is_the_formula(bias_shape: tuple[int, int, int]) -> None:
     q, k, v = normal(2, 3, 4), normal(2, 5, 4, seed=1), normal(2, 5, 6, seed=2)
     bias = normal(*bias_shape, seed=3)
-    out = attend(q, k, v, bias)
+    out = attend(CONFIG, q, k, v, bias)
     assert out.shape == (2, 3, 6)
     for head in range(2):
         for row in range(3):
@@ -30,8 +32,8 @@ def test_a_masked_key_adds_nothing_however_large_its_bias() -> None:
     bias = torch.full((1, 3, 5), 50.0)
     mask = torch.ones(3, 5)
     mask[:, 3:] = 0
-    expected = attend(q, k[:, :3], v[:, :3], bias[:, :, :3])
-    assert_close([attend(q, k, v, bias, mask)], [expected], tolerance=1e-4)
+    expected = attend(CONFIG, q, k[:, :3], v[:, :3], bias[:, :, :3])
+    assert_close([attend(CONFIG, q, k, v, bias, mask)], [expected], tolerance=1e-4)
 
 
 def test_inputs_are_left_as_they_are() -> None:
@@ -39,12 +41,12 @@ def test_inputs_are_left_as_they_are() -> None:
     q, k, v, bias = normal(2, 1, 4), normal(2, 5, 4), normal(2, 5, 6), normal(2, 1, 5)
     tensors = (q, k, v, bias)
     before = [tensor.clone() for tensor in tensors]
-    attend(q, k, v, bias, torch.ones(1, 5))
+    attend(CONFIG, q, k, v, bias, torch.ones(1, 5))
     assert_close(tensors, before, tolerance=0)
 
 
 def test_no_keys_attend_to_nothing() -> None:
-    out = attend(normal(2, 3, 4), normal(2, 0, 4), normal(2, 0, 6), normal(1, 1, 0))
+    out = attend(CONFIG, normal(2, 3, 4), normal(2, 0, 4), normal(2, 0, 6), normal(1, 1, 0))
     assert torch.equal(out, torch.zeros(2, 3, 6))
 
 

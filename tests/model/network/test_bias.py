@@ -5,7 +5,7 @@ from decimal import Decimal, localcontext
 import pytest
 import torch
 
-from model.config import HSTUConfig
+from model.config import HSTUConfig, TimeBucketing
 from model.network.bias import RelativeBias, TimeBuckets
 from tests.model.builders import make_network, tiny_config
 
@@ -14,15 +14,16 @@ CONFIG = tiny_config()
 
 def bucket_by_definition(span_s: int, config: HSTUConfig = CONFIG) -> int:
     """floor(ln(max(1, span)) / width) to fifty digits: doubles err beside a boundary."""
+    assert config.time_bias is not None
     with localcontext() as context:
         context.prec = 50
-        bucket = int(Decimal(max(1, span_s)).ln() / Decimal(config.time_bucket_width))
-    return min(bucket, config.num_time_buckets)
+        bucket = int(Decimal(max(1, span_s)).ln() / Decimal(config.time_bias.width))
+    return min(bucket, config.time_bias.num_buckets)
 
 
 def buckets(spans_s: list[int], config: HSTUConfig = CONFIG) -> list[int]:
     spans = torch.tensor(spans_s)
-    found: list[int] = TimeBuckets(config)(spans, torch.zeros_like(spans)).tolist()
+    found: list[int] = TimeBuckets(config.time_bias)(spans, torch.zeros_like(spans)).tolist()
     return found
 
 
@@ -32,7 +33,7 @@ def test_zero_and_one_second_share_the_first_bucket() -> None:
 
 def test_every_boundary_is_exact_to_the_second() -> None:
     """Up to a million years, far past where float32 knows whole seconds (2 ** 24)."""
-    boundaries = [b for b in TimeBuckets(CONFIG).boundaries.tolist() if b < 2**45]
+    boundaries = [b for b in TimeBuckets(CONFIG.time_bias).boundaries.tolist() if b < 2**45]
     assert len(boundaries) > 100
     spans = [b + step for b in boundaries for step in (-1, 0, 1)]
     assert buckets(spans) == [bucket_by_definition(span) for span in spans]
@@ -46,12 +47,12 @@ def test_huge_spans_have_their_bucket(span_s: int) -> None:
 
 
 def test_spans_past_the_last_bucket_share_it() -> None:
-    config = tiny_config(num_time_buckets=5, time_bucket_width=1.0)
+    config = tiny_config(time_bias=TimeBucketing(num_buckets=5, width=1.0))
     assert buckets([54, 55, 148, 149, 10**6, 2**61], config) == [3, 4, 4, 5, 5, 5]
 
 
 def test_another_width_has_other_boundaries() -> None:
-    config = tiny_config(num_time_buckets=70, time_bucket_width=0.7)
+    config = tiny_config(time_bias=TimeBucketing(num_buckets=70, width=0.7))
     spans = [*range(200), 10**6, 10**9, 10**12]
     assert buckets(spans, config) == [bucket_by_definition(span, config) for span in spans]
 
@@ -59,7 +60,7 @@ def test_another_width_has_other_boundaries() -> None:
 def test_a_bucket_ignores_the_sign() -> None:
     """A request may be older than the newest event."""
     spans = torch.tensor([0, 1, 7, 5_000, 2**40])
-    find = TimeBuckets(CONFIG)
+    find = TimeBuckets(CONFIG.time_bias)
     forward, backward = find(spans, torch.zeros_like(spans)), find(torch.zeros_like(spans), spans)
     assert forward.tolist() == backward.tolist()
     assert forward.dtype == torch.int32
@@ -67,7 +68,7 @@ def test_a_bucket_ignores_the_sign() -> None:
 
 def test_a_bucket_does_not_depend_on_the_layout() -> None:
     """Scalar, vectorised, strided and broadcast alike; also beside every boundary."""
-    find = TimeBuckets(CONFIG)
+    find = TimeBuckets(CONFIG.time_bias)
     edges = find.boundaries[:110]
     spans = torch.cat((edges - 1, edges, edges + 1))
     zero = torch.tensor(0)

@@ -10,14 +10,14 @@ from tests.model.builders import NUM_ITEMS, tiny_config
 
 def test_retrieval_is_cosine_over_temperature() -> None:
     head = RetrievalHead(tiny_config(temperature=0.25))
-    query = head.normalise(torch.tensor([3.0, 4.0]))
-    items = head.normalise(torch.tensor([[6.0, 8.0], [-4.0, 3.0], [0.0, -2.0]]))
+    query = head.prepare(torch.tensor([3.0, 4.0]))
+    items = head.prepare(torch.tensor([[6.0, 8.0], [-4.0, 3.0], [0.0, -2.0]]))
     assert head(query, items).tolist() == pytest.approx([4.0, 0.0, -3.2])
 
 
 def test_a_row_of_zeros_has_no_direction() -> None:
     head = RetrievalHead(tiny_config())
-    assert head.normalise(torch.zeros(2, 4)).tolist() == [[0.0] * 4] * 2
+    assert head.prepare(torch.zeros(2, 4)).tolist() == [[0.0] * 4] * 2
 
 
 def test_an_untrained_prior_prefers_no_item() -> None:

@@ -29,8 +29,9 @@ def histories(lengths: Sequence[int] = LENGTHS) -> list[History]:
 def assert_rows_are_served(network: HSTU, users: list[History]) -> None:
     """Position by position: event i's candidate after i events, as of its own time."""
     rows = network(to_batch(users))
-    actions = network.action_head(rows.candidates)
-    queries, table = (network.retrieval.normalise(x) for x in (rows.events, network.items.weight))
+    assert rows.candidates is not None
+    actions = network.action_logits(rows.candidates)
+    queries, table = (network.retrieval.prepare(x) for x in (rows.events, network.items.weight))
     retrieval = network.retrieval(queries, table)
     for user, history in enumerate(users):
         for i, event in enumerate(history.events):
@@ -62,6 +63,7 @@ def test_events_at_one_time_are_the_rows_that_are_served() -> None:
 def real_rows(network: HSTU, batch: Batch) -> tuple[Tensor, Tensor]:
     with torch.inference_mode():
         rows = network(batch)
+    assert rows.candidates is not None
     return rows.events[batch.valid[:, 1:]], rows.candidates[batch.valid]
 
 
@@ -108,7 +110,8 @@ def test_dropout_acts_in_training_only() -> None:
 def test_gradients_reach_every_parameter() -> None:
     network = make_network()
     rows = network(to_batch(histories()))
-    (network.action_head(rows.candidates).sum() + rows.events.pow(2).sum()).backward()
+    assert rows.candidates is not None
+    (network.action_logits(rows.candidates).sum() + rows.events.pow(2).sum()).backward()
     without = [name for name, p in network.named_parameters() if p.grad is None or not p.grad.any()]
     assert without == []
 

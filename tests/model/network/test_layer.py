@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from model.network.layer import HSTULayer
@@ -24,7 +24,9 @@ def rows(*shape: int) -> Tensor:
 def test_columns_are_u_v_q_k_head_after_head(residual: str, shape: tuple[int, ...]) -> None:
     layer, x = layer_with(residual), rows(*shape, 16)
     found = layer.project(x)
-    normed = F.layer_norm(x, (16,), layer.in_norm.weight, layer.in_norm.bias, eps=0.1)
+    norm = layer.in_norm
+    assert isinstance(norm, nn.LayerNorm)
+    normed = F.layer_norm(x, (16,), norm.weight, norm.bias, eps=0.1)
     columns = F.silu(normed @ layer.uvqk)
     u, v, q, k = columns.split([HEADS * V, HEADS * V, HEADS * QK, HEADS * QK], dim=-1)
     assert_close([found.u], [u])
@@ -39,18 +41,22 @@ def test_columns_are_u_v_q_k_head_after_head(residual: str, shape: tuple[int, ..
 def test_what_is_attended_is_normed_gated_and_added() -> None:
     layer = layer_with("input")
     base, u, attended = rows(3, 16), rows(3, HEADS * V), 5 * rows(3, HEADS * V).flip(0) + 2
-    norm = layer.attention_norm
+    norm, out = layer.attention_norm, layer.out
+    assert isinstance(norm, nn.LayerNorm)
+    assert isinstance(out, nn.Linear)
     gated = u * F.layer_norm(attended, (HEADS * V,), norm.weight, norm.bias, eps=0.1)
-    expected = base + gated @ layer.out.weight.T + layer.out.bias
+    expected = base + gated @ out.weight.T + out.bias
     assert_close([layer.output(base, u, attended)], [expected])
 
 
 def test_the_gate_drops_out_in_training_and_the_residual_never_does() -> None:
     layer = layer_with("input", dropout=0.9).train()
     base, u, attended = rows(400, 16), torch.ones(400, HEADS * V), rows(400, HEADS * V)
+    out = layer.out
+    assert isinstance(out, nn.Linear)
     with torch.no_grad():
-        layer.out.weight.copy_(torch.eye(16, HEADS * V))
-        layer.out.bias.zero_()
+        out.weight.copy_(torch.eye(16, HEADS * V))
+        out.bias.zero_()
     with torch.random.fork_rng():
         added = layer.output(base, u, attended) - base
     dropped = (added.abs() < 1e-6).float().mean()

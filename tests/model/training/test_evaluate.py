@@ -34,6 +34,7 @@ def arc_network(**overrides: Any) -> HSTU:
             parameter.zero_()
         angles = torch.arange(NUM_ON_ARC) * (math.pi / NUM_ON_ARC)
         network.items.weight.copy_(torch.stack((angles.cos(), angles.sin()), dim=1))
+        assert network.action_head is not None
         network.action_head.logits.bias.copy_(torch.tensor(PROBABILITIES).log())
     return network
 

@@ -126,6 +126,7 @@ def test_a_multilabel_loss_fits_the_probabilities_that_are_served() -> None:
     """The likelihood of three answers of yes or no, not of one of three."""
     logits = [0.3, -0.2, 0.5, -1.0, 2.0]
     head = HSTU(tiny_config(tasks=TASKS, value=ValueFormula())).action_head
+    assert head is not None
     click, finish, share = head.probabilities(torch.tensor([logits]))[0, 2:].tolist()
     shared = [Event(0, 5, 0)]
     expected = -math.log((1 - click) * (1 - finish) * share) / 3

@@ -1,0 +1,61 @@
+"""Owns importing the research code's HSTU (`modeling/sequential/hstu.py`).
+
+Row 0 of its item table is padding. Its position weights run from the far past to the far future;
+the causal half is used, the nearest last. Both tables are as long as the attention divisor.
+"""
+
+from model.importers.imported import Imported, ImportOptions
+from model.importers.source import ForeignWeights, ImportFailed
+from model.presets import META_OUTPUTS, meta
+
+_ITEMS = "_embedding_module._item_emb.weight"
+_POSITIONS = "_input_features_preproc._pos_emb.weight"
+_LAYERS = "_hstu._attention_layers."
+
+
+def read(weights: ForeignWeights, options: ImportOptions) -> Imported:
+    """
+    Raises:
+        ImportFailed: a tensor is missing, left over or of an impossible shape.
+    """
+    if options.num_heads is None:
+        raise ImportFailed("--heads is needed: the weights do not tell the number of heads")
+    num_items, width = weights.shape(_ITEMS)
+    size = weights.shape(_POSITIONS)[0]
+    gate, normed = weights.shape(f"{_LAYERS}0._o.weight")[1], width
+    total = weights.shape(f"{_LAYERS}0._uvqk")[1]
+    values, concat_ua = _value_width(gate, total, options.num_heads)
+    config = meta(
+        num_items - 1,
+        max_length=size - META_OUTPUTS,
+        d_model=normed,
+        num_layers=weights.count(_LAYERS),
+        num_heads=options.num_heads,
+        v_dim=values // options.num_heads,
+        qk_dim=(total // 2 - values) // options.num_heads,
+        output="concat_ua" if concat_ua else "gated",
+        temperature=0.05 if options.temperature is None else options.temperature,
+    )
+    tensors = {
+        "items.weight": weights.take(_ITEMS)[1:],
+        "positions.weight": weights.take(_POSITIONS),
+    }
+    for index in range(config.num_layers):
+        source, target = f"{_LAYERS}{index}.", f"layers.{index}."
+        tensors |= weights.linear(f"{source}_o", f"{target}out")
+        tensors[f"{target}uvqk"] = weights.take(f"{source}_uvqk")
+        positions = weights.take(f"{source}_rel_attn_bias._pos_w")
+        tensors[f"{target}bias.position"] = positions[:size].flip(0).unsqueeze(0)
+        tensors[f"{target}bias.time"] = weights.take(f"{source}_rel_attn_bias._ts_w").unsqueeze(0)
+    weights.drop(["_attn_mask"])
+    weights.finish()
+    return Imported(config, tensors, [str(index) for index in range(1, num_items)])
+
+
+def _value_width(gate: int, total: int, num_heads: int) -> tuple[int, bool]:
+    """Heads * V, and whether the output takes [u, a, u * a]; K equals V where both would fit."""
+    if gate % 3 == 0 and total == 4 * (gate // 3):
+        return gate // 3, True
+    if gate >= total // 2 or gate % num_heads:
+        raise ImportFailed(f"_o.weight of width {gate} does not fit _uvqk of width {total}")
+    return gate, False
