@@ -11,7 +11,6 @@ from model.config import ActionTask, HSTUConfig, TimeBucketing, ValueFormula
 RATING_TASK = ActionTask(name="rating", actions=("negative", "neutral", "positive"))
 """MovieLens ratings as actions: 1-2.5 negative, 3-3.5 neutral, 4-5 positive."""
 
-_LOG_SECONDS = TimeBucketing()
 META_OUTPUTS = 11
 """Rows that Meta's tables hold beyond the history: gr_output_length + 1."""
 

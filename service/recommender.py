@@ -25,6 +25,7 @@ from service.schemas import (
     EventIn,
     EventsRequest,
     EventsResponse,
+    ModelInfo,
     RecommendRequest,
     RecommendResponse,
 )
@@ -58,6 +59,10 @@ class Recommender:
         self._updates = Updates(parts.checkpoint, parts.engine, parts.thread, parts.states)
         self._answering = Answering(parts.checkpoint, parts.engine, parts.metrics)
         self._writes: set[asyncio.Task[None]] = set()
+
+    @property
+    def model(self) -> ModelInfo:
+        return self._answering.model
 
     async def recommend(
         self, request: RecommendRequest, request_id: str, deadline: Deadline

@@ -117,7 +117,7 @@ class Runtime:
         return {
             "version": version("mfalcon"),
             "torch": torch.__version__,
-            "model": _describe(checkpoint),
+            "model": recommender.model.model_dump() | _describe(checkpoint),
             "actions": list(checkpoint.config.actions),
             "store": {"tier": recommender.states.tier, "url": mask_url(settings.store)},
             "limits": settings.model_dump(include=limits),
@@ -149,8 +149,6 @@ def pick_device(device: str) -> str:
 
 def _describe(checkpoint: Checkpoint) -> dict[str, Any]:
     return {
-        "name": checkpoint.name,
-        "fingerprint": checkpoint.digests().fingerprint.hex(),
         "cacheability": checkpoint.cacheability.exactness,
         "reasons": list(checkpoint.cacheability.reasons),
         "config": checkpoint.config.model_dump(mode="json"),

@@ -44,6 +44,8 @@ class CandidateScorer:
         """Action logits (M, actions) of each microbatch, in one pass over all of them."""
         network = self._network
         sizes = [len(batch.candidates) for batch in batches]
+        if not network.config.tasks:  # retrieval alone: there is no candidate row to read
+            return [batch.user.keys.new_empty(len(batch.candidates), 0) for batch in batches]
         num_events = [b.candidates.new_full(b.candidates.shape, b.user.num_events) for b in batches]
         x = network.candidate_rows(
             torch.cat([batch.candidates for batch in batches]), torch.cat(num_events)

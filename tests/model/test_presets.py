@@ -6,6 +6,7 @@ import torch
 from model.cacheability import classify
 from model.config import HSTUConfig
 from model.engine.engine import Engine
+from model.engine.mfalcon import Microbatch
 from model.engine.oracle import Oracle
 from model.history import Event, History
 from model.presets import PRESETS
@@ -87,3 +88,16 @@ def test_a_log_bucket_of_time_is_not_the_only_one_used() -> None:
     assert len(network.time_buckets(times[:, None], times).unique()) > 2
     bias = network.blocks[0].bias.by_distance(torch.arange(8))
     assert len(bias[0].unique()) == 8
+
+
+def test_a_model_without_action_tasks_scores_no_actions(engine: Engine) -> None:
+    """Ranking then goes by retrieval alone; candidates still come back one for one."""
+    history = History.of(random_events(9, seed=4))
+    live = encode(engine, history, later(history)).live
+    assert live is not None
+    (logits,) = engine.score([Microbatch(live, torch.tensor([3, 1, 4]))])
+    assert logits.shape == (3, len(engine.config.actions))
+    retrieval = engine.retrieve(live)[:3]
+    values = engine.values(retrieval, engine.action_probabilities(logits))
+    if not engine.config.tasks:
+        assert torch.equal(values, retrieval)
