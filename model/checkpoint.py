@@ -214,7 +214,10 @@ def _replace(old: Path, new: Path) -> None:
 
 
 def _canonical_json(config: HSTUConfig) -> bytes:
-    return json.dumps(config.model_dump(mode="json"), sort_keys=True).encode()
+    """Without what is at its default, so that an option added later changes no fingerprint."""
+    return json.dumps(
+        config.model_dump(mode="json", exclude_defaults=True), sort_keys=True
+    ).encode()
 
 
 def _tensors_digest(tensors: dict[str, Tensor]) -> str:

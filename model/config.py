@@ -103,6 +103,12 @@ class HSTUConfig(_Frozen):
         ge=0,
         description="entries of the position bias, longer distances share the last; 0: none",
     )
+    position_buckets: int = Field(
+        default=0,
+        ge=0,
+        description="T5's buckets of distances: half of them one distance each, the rest growing "
+        "up to max_distance; 0: every distance has its own",
+    )
     time_bias: TimeBucketing | None = TimeBucketing()
     time_query: Literal["next", "self"] = Field(
         default="next", description="the time an event row looks from: the next event's or its own"
@@ -127,6 +133,7 @@ class HSTUConfig(_Frozen):
 
     similarity: Literal["cosine", "dot"] = "cosine"
     similarity_eps: float = Field(default=1e-6, gt=0)
+    item_bias: bool = Field(default=False, description="a learned score per item, history aside")
     temperature: float = Field(default=0.05, gt=0)
     dropout: float = Field(default=0.2, ge=0, lt=1)
     window: Window = Window(capacity=256, keep=160)
@@ -156,6 +163,10 @@ class HSTUConfig(_Frozen):
         for name, fits in candidate_rows.items():
             if self.tasks and not fits:
                 raise ValueError(f"{name}: {getattr(self, name)} does not go with action tasks")
+        if self.position_buckets and not 1 < self.position_buckets < self.max_distance:
+            raise ValueError(
+                "position_buckets: needs at least 2, and fewer than max_distance, or none"
+            )
         if self.output == "unprojected" and self.num_heads * self.v_dim != self.d_model:
             raise ValueError("output: unprojected needs num_heads * v_dim to be d_model")
         if (self.positions == "none") != (self.max_positions == 0):

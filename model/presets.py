@@ -11,19 +11,25 @@ from model.config import ActionTask, HSTUConfig, TimeBucketing, ValueFormula
 RATING_TASK = ActionTask(name="rating", actions=("negative", "neutral", "positive"))
 """MovieLens ratings as actions: 1-2.5 negative, 3-3.5 neutral, 4-5 positive."""
 
+RATING_VALUE = ValueFormula(retrieval=1.0, actions={"positive": 1.0, "negative": -1.0})
+"""The default score of a list: the retrieval logit, moved by up to one by the expected rating."""
+
 META_OUTPUTS = 11
 """Rows that Meta's tables hold beyond the history: gr_output_length + 1."""
 
 
-def native(num_items: int, **overrides: Any) -> HSTUConfig:
+def native(num_items: int, *, max_length: int = 256, **overrides: Any) -> HSTUConfig:
     """This project's formulation: actions fused, exactly cacheable, no absolute positions.
 
     Raises:
         pydantic.ValidationError: an impossible value; the message names the field.
     """
+    tasks = overrides.get("tasks", (RATING_TASK,))
     fields: dict[str, Any] = {
-        "tasks": (RATING_TASK,),
-        "value": ValueFormula(retrieval=1.0, actions={"positive": 1.0, "negative": -1.0}),
+        "tasks": tasks,
+        "value": RATING_VALUE if RATING_TASK in tasks else ValueFormula(),
+        "max_distance": max_length,
+        "window": _window(max_length),
     }
     return _config(num_items, fields, overrides)
 

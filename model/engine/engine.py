@@ -24,7 +24,7 @@ class Engine:
         self._encoder = Encoder(network)
         self._scorer = CandidateScorer(network)
         with torch.inference_mode():
-            self._item_rows = network.retrieval.prepare(network.items.weight)  # (items, D)
+            self._item_rows = network.retrieval.prepare_items(network.items.weight)  # (items, D)
 
     def empty_state(self) -> UserState:
         return UserState.empty(self.config, self.device)

@@ -62,6 +62,8 @@ class Oracle:
         if network.config.similarity == "cosine":
             eps = network.config.similarity_eps
             similarity = similarity / (row.norm().clamp(min=eps) * item_row.norm().clamp(min=eps))
+        if network.retrieval.bias is not None:
+            similarity = similarity + network.retrieval.bias[candidate]
         return similarity / network.config.temperature
 
     def _layer(self, layer: HSTULayer, x: Tensor) -> Tensor:
@@ -70,8 +72,8 @@ class Oracle:
         distance, bucket = self._distance[:rows, :rows], self._bucket[:rows, :rows]
         heads = []
         for head in range(p.q.shape[1]):
-            g = min(head, layer.bias.position.shape[0] - 1)
-            bias = layer.bias.position[g][distance] + layer.bias.time[g][bucket]
+            g = min(head, layer.bias.distances.shape[0] - 1)
+            bias = layer.bias.distances[g][distance] + layer.bias.time[g][bucket]
             scores = p.q[:, head] @ p.k[:, head].T + bias
             if self._network.config.attention == "softmax":
                 weights = torch.exp(scores) * visible

@@ -5,7 +5,7 @@ the causal half is used, the nearest last. Both tables are as long as the attent
 """
 
 from model.importers.imported import Imported, ImportOptions
-from model.importers.source import ForeignWeights, ImportFailed
+from model.importers.weights import ForeignWeights, ImportFailed
 from model.presets import META_OUTPUTS, meta
 
 _ITEMS = "_embedding_module._item_emb.weight"
@@ -22,13 +22,13 @@ def read(weights: ForeignWeights, options: ImportOptions) -> Imported:
         raise ImportFailed("--heads is needed: the weights do not tell the number of heads")
     num_items, width = weights.shape(_ITEMS)
     size = weights.shape(_POSITIONS)[0]
-    gate, normed = weights.shape(f"{_LAYERS}0._o.weight")[1], width
+    gate = weights.shape(f"{_LAYERS}0._o.weight")[1]
     total = weights.shape(f"{_LAYERS}0._uvqk")[1]
     values, concat_ua = _value_width(gate, total, options.num_heads)
     config = meta(
         num_items - 1,
         max_length=size - META_OUTPUTS,
-        d_model=normed,
+        d_model=width,
         num_layers=weights.count(_LAYERS),
         num_heads=options.num_heads,
         v_dim=values // options.num_heads,
@@ -36,17 +36,20 @@ def read(weights: ForeignWeights, options: ImportOptions) -> Imported:
         output="concat_ua" if concat_ua else "gated",
         temperature=0.05 if options.temperature is None else options.temperature,
     )
+    columns = 2 * config.num_heads * (config.v_dim + config.qk_dim)
+    num_times = config.time_bias.num_buckets + 1 if config.time_bias else 0
     tensors = {
-        "items.weight": weights.take(_ITEMS)[1:],
-        "positions.weight": weights.take(_POSITIONS),
+        "items.weight": weights.take(_ITEMS, num_items, width)[1:],
+        "positions.weight": weights.take(_POSITIONS, size, width),
     }
     for index in range(config.num_layers):
         source, target = f"{_LAYERS}{index}.", f"layers.{index}."
-        tensors |= weights.linear(f"{source}_o", f"{target}out")
-        tensors[f"{target}uvqk"] = weights.take(f"{source}_uvqk")
-        positions = weights.take(f"{source}_rel_attn_bias._pos_w")
+        tensors |= weights.linear(f"{source}_o", f"{target}out", width, gate)
+        tensors[f"{target}uvqk"] = weights.take(f"{source}_uvqk", width, columns)
+        positions = weights.take(f"{source}_rel_attn_bias._pos_w", 2 * size - 1)
         tensors[f"{target}bias.position"] = positions[:size].flip(0).unsqueeze(0)
-        tensors[f"{target}bias.time"] = weights.take(f"{source}_rel_attn_bias._ts_w").unsqueeze(0)
+        times = weights.take(f"{source}_rel_attn_bias._ts_w", num_times)
+        tensors[f"{target}bias.time"] = times.unsqueeze(0)
     weights.drop(["_attn_mask"])
     weights.finish()
     return Imported(config, tensors, [str(index) for index in range(1, num_items)])

@@ -52,20 +52,35 @@ def _first_second(bucketing: TimeBucketing, bucket: int) -> int:
     return min(math.ceil(units * bucketing.unit_s), _FAR_S)
 
 
+def distance_buckets(num_buckets: int, max_distance: int) -> Tensor | None:
+    """Bucket of each distance 0 .. max_distance - 1 into the past; None without buckets.
+
+    Source: arXiv 1910.10683, section 2.1: half of the buckets hold one distance each, the others
+    grow evenly in the logarithm of the distance.
+    """
+    if not num_buckets:
+        return None
+    exact = num_buckets // 2
+    growth = math.log(max_distance / exact) / (num_buckets - exact)
+    far = [exact + int(math.log(d / exact) / growth) for d in range(exact, max_distance)]
+    return torch.tensor([*range(exact), *(min(bucket, num_buckets - 1) for bucket in far)])
+
+
 class RelativeBias(nn.Module):
     """One layer's bias tables, shared over heads (G = 1) or one per head (G = H).
 
     A model without one of the two has a single zero in its place, which is not learned.
     """
 
-    position: Tensor  # (G, max_distance)
+    position: Tensor  # (G, max_distance), or (G, position_buckets)
     time: Tensor  # (G, time buckets)
+    bucket_of: Tensor | None  # (max_distance,) int64 bucket of each distance
 
     def __init__(self, config: HSTUConfig) -> None:
         super().__init__()
         bucketing = config.time_bias
         sizes = {
-            "position": config.max_distance,
+            "position": config.position_buckets or config.max_distance,
             "time": bucketing.num_buckets + 1 if bucketing else 0,
         }
         for name, size in sizes.items():
@@ -75,9 +90,18 @@ class RelativeBias(nn.Module):
             else:
                 self.register_buffer(name, table, persistent=False)
 
+        buckets = distance_buckets(config.position_buckets, config.max_distance)
+        self.register_buffer("bucket_of", buckets, persistent=False)
+
+    @property
+    def distances(self) -> Tensor:
+        """The position bias of each distance from 0 on: (G, max_distance)."""
+        return self.position if self.bucket_of is None else self.position[:, self.bucket_of]
+
     def by_distance(self, distance: Tensor) -> Tensor:
         """(...) int64 distances i - j -> (G, ...). Future keys (negative) must be masked."""
-        return self.position[:, distance.clamp(0, self.position.shape[1] - 1)]
+        table = self.distances
+        return table[:, distance.clamp(0, table.shape[1] - 1)]
 
     def forward(self, distance: Tensor, bucket: Tensor) -> Tensor:
         """Distances and buckets of one shape (...) -> bias (G, ...)."""

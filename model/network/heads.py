@@ -18,21 +18,36 @@ class RetrievalHead(nn.Module):
     """
 
     prior: Tensor
+    bias: nn.Parameter | None  # (items,)
 
     def __init__(self, config: HSTUConfig) -> None:
         super().__init__()
         self._config = config
         self.register_buffer("prior", torch.full((config.num_items,), 1 / config.num_items).log())
 
-    def prepare(self, x: Tensor) -> Tensor:
-        """Queries or item rows (..., D) as the similarity takes them: of unit length for cosine."""
-        if self._config.similarity == "dot":
-            return x
-        return F.normalize(x, dim=-1, eps=self._config.similarity_eps)
+        self.bias = nn.Parameter(torch.zeros(config.num_items)) if config.item_bias else None
+
+    def prepare(self, rows: Tensor) -> Tensor:
+        """Event rows (..., D) as `forward` takes them: of unit length for cosine, and with a one
+        for the items' bias where they have one."""
+        queries = self._scale(rows)
+        if self.bias is None:
+            return queries
+        return torch.cat((queries, queries.new_ones(*queries.shape[:-1], 1)), -1)
+
+    def prepare_items(self, items: Tensor) -> Tensor:
+        """The whole item table (items, D) as `forward` takes it, or any of its rows."""
+        table = self._scale(items)
+        return table if self.bias is None else torch.cat((table, self.bias.unsqueeze(1)), -1)
 
     def forward(self, queries: Tensor, items: Tensor) -> Tensor:
         """Prepared queries (..., D) and item rows (M, D) -> logits (..., M)."""
         return (queries / self._config.temperature) @ items.T  # far fewer numbers to divide
+
+    def _scale(self, x: Tensor) -> Tensor:
+        if self._config.similarity == "dot":
+            return x
+        return F.normalize(x, dim=-1, eps=self._config.similarity_eps)
 
 
 class ActionHead(nn.Module):

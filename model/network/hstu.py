@@ -12,28 +12,11 @@ from torch.nn import functional as F
 
 from model.config import NO_ACTION, HSTUConfig
 from model.network.attention import activate_, divisors
+from model.network.batch import Batch
 from model.network.bias import TimeBuckets
 from model.network.heads import ActionHead, RetrievalHead
 from model.network.layer import HSTULayer, Projection, norm
 from model.network.padded_attention import padded_attention
-
-
-@dataclass(frozen=True, slots=True)
-class Batch:
-    """Right-padded sequences of L + 1 events each; padding holds item 0, action 0, the last time.
-
-    Event rows are made of the first L events; each looks from the time of the event after it.
-    """
-
-    items: Tensor  # (B, L + 1) int64
-    actions: Tensor  # (B, L + 1) int64
-    timestamps: Tensor  # (B, L + 1) int64
-    lengths: Tensor  # (B,) int64, real events per user, at least 1
-
-    @property
-    def valid(self) -> Tensor:
-        """(B, L + 1) bool, True on real events."""
-        return torch.arange(self.items.shape[1], device=self.items.device) < self.lengths[:, None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +99,7 @@ class HSTU(nn.Module):
             return timestamps
         return torch.cat((timestamps[..., 1:], request_time), dim=-1)
 
-    def forward(self, batch: Batch) -> Rows:
+    def forward(self, batch: Batch, *, with_candidates: bool = True) -> Rows:
         """All event rows and, with action tasks, all candidate rows of a padded batch."""
         config, items = self.config, batch.items
         own, last = batch.timestamps[:, :-1], batch.timestamps[:, -1:]
@@ -129,7 +112,7 @@ class HSTU(nn.Module):
         divisor = divisors(config, index + 1)[:, None]
 
         events = self.dropout(self.event_rows(items[:, :-1], batch.actions[:, :-1], placing))
-        if not config.tasks:
+        if not (config.tasks and with_candidates):
             for layer in self.blocks:
                 e = layer.project(events)
                 attended = self._attend(layer, e.q[:, None], e, bucket)[0] / divisor[:-1]
@@ -156,7 +139,7 @@ class HSTU(nn.Module):
         """q (B, R, L, H, K) on the event rows' keys -> (R, B, L, H * V), before the divisor."""
         q, k, v = q.permute(0, 3, 1, 2, 4), e.k.transpose(1, 2), e.v.transpose(1, 2)
         if self.config.attention == "silu":
-            out = padded_attention(q, k, v, layer.bias.position, layer.bias.time, bucket)
+            out = padded_attention(q, k, v, layer.bias.distances, layer.bias.time, bucket)
         else:
             out = self._softmax_attention(layer, q, k, v, bucket)
         return out.permute(2, 0, 3, 1, 4).flatten(3)
@@ -175,7 +158,7 @@ class HSTU(nn.Module):
 
 def self_attention(layer: HSTULayer, rows: Projection) -> Tensor:
     """What each candidate row sees of itself: (..., H * V), before the divisor."""
-    bias = layer.bias.position[:, 0] + layer.bias.time[:, 0]
+    bias = layer.bias.distances[:, 0] + layer.bias.time[:, 0]
     weight = F.silu((rows.q * rows.k).sum(-1) + bias)  # (..., H)
     return (weight.unsqueeze(-1) * rows.v).flatten(-2)
 

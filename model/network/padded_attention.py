@@ -71,8 +71,12 @@ class PaddedAttention(Function):
 def padded_attention(
     q: Tensor, k: Tensor, v: Tensor, position: Tensor, time: Tensor, bucket: Tensor
 ) -> Tensor:
-    """See `PaddedAttention.forward`."""
-    out: Tensor = PaddedAttention.apply(q, k, v, position, time, bucket)  # type: ignore[no-untyped-call]
+    """See `PaddedAttention.forward`. In float32, under autocast as well."""
+    device = q.device.type
+    if torch.is_autocast_enabled(device):
+        q, k, v = q.float(), k.float(), v.float()
+    with torch.autocast(device, enabled=False):
+        out: Tensor = PaddedAttention.apply(q, k, v, position, time, bucket)  # type: ignore[no-untyped-call]
     return out
 
 
@@ -114,7 +118,8 @@ class _Tile:
 
 def _tiles(q: Tensor) -> Iterator[_Tile]:
     batch, heads, groups, length, _ = q.shape
-    users = max(1, _TILE_FLOATS // (heads * groups * min(length, _TILE_ROWS) * length))
+    per_user = heads * groups * min(length, _TILE_ROWS) * length
+    users = max(1, _TILE_FLOATS // max(1, per_user))
     for start in range(0, batch, users):
         for first in range(0, length, _TILE_ROWS):
             yield _Tile(slice(start, start + users), first, min(first + _TILE_ROWS, length))

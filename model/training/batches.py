@@ -3,37 +3,26 @@
 Never depends on anything but the seed and the epoch, so a resumed run sees the same batches.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
 from model.history import History
-from model.network.hstu import Batch
+from model.network.batch import Batch, to_batch
 
 _POOL_BATCHES = 16
 """Batches whose users are sorted by length together: short rows meet short rows, and yet every
 epoch mixes them anew."""
 
 
-def to_batch(histories: Sequence[History]) -> Batch:
-    """Right-padded; padding repeats the last time, so that it looks like no gap."""
-    lengths = torch.tensor([len(h) for h in histories])
-    width = int(lengths.max())
-    items = torch.zeros(len(histories), width, dtype=torch.int64)
-    actions, times = torch.zeros_like(items), torch.zeros_like(items)
-    for row, history in enumerate(histories):
-        n = len(history)
-        items[row, :n], actions[row, :n] = history.items, history.actions
-        times[row, :n], times[row, n:] = history.timestamps, history.timestamps[-1]
-    return Batch(items, actions, times, lengths)
-
-
-def training_windows(histories: Sequence[History], max_length: int) -> list[History]:
+def training_windows(
+    histories: Sequence[History], max_length: int, *, last_only: bool = False
+) -> list[History]:
     """Every event once: each history cut from its end into windows of up to `max_length` + 1.
 
     Neighbours share one event, the last target of one and the first input of the next. A served
-    window may begin anywhere in a history, so training sees such windows too.
+    window may begin anywhere in a history, so training sees such windows too, unless `last_only`.
     """
     windows = []
     for history in histories:
@@ -41,19 +30,24 @@ def training_windows(histories: Sequence[History], max_length: int) -> list[Hist
         while stop >= 2:
             start = max(0, stop - max_length - 1)
             windows.append(history.cut(start, stop))
-            stop = start + 1
+            stop = 0 if last_only else start + 1
     return windows
 
 
-def epoch_batches(
+def epoch_steps(
     windows: Sequence[History], batch_users: int, *, seed: int, epoch: int
-) -> Iterator[Batch]:
-    """All windows once, in batches of similar length, in a random order."""
+) -> list[list[int]]:
+    """All windows once, as indices: a list per step, of windows of similar length."""
     generator = torch.Generator().manual_seed(seed * 1_000_003 + epoch)
     lengths = torch.tensor([len(window) for window in windows])
     order = torch.randperm(len(windows), generator=generator)
     groups: list[Tensor] = []
     for pool in order.split(batch_users * _POOL_BATCHES):
         groups.extend(pool[lengths[pool].argsort(stable=True)].split(batch_users))
-    for index in torch.randperm(len(groups), generator=generator).tolist():
-        yield to_batch([windows[i] for i in groups[index].tolist()])
+    shuffled = torch.randperm(len(groups), generator=generator).tolist()
+    return [groups[index].tolist() for index in shuffled]
+
+
+def parts_of(step: Sequence[History], num_parts: int) -> list[Batch]:
+    """A step's windows dealt out in turn, so that parts are of similar size; none is empty."""
+    return [to_batch(step[part::num_parts]) for part in range(min(num_parts, len(step)))]

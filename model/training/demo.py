@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 from model.checkpoint import Checkpoint
-from model.training.interactions import Interactions
+from model.data.interactions import Interactions
 
 FILE = "histories.json"
 _LENGTHS = (10, 20, 40, 80, 120, 160, 200)

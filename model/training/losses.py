@@ -1,44 +1,112 @@
-"""Owns the training losses: full softmax for retrieval, per-task losses for actions.
+"""Owns the training objective: softmax for retrieval, per-task losses for actions.
 
-Never sees padding: rows are picked before the arithmetic.
+Never sees padding: rows are picked before the arithmetic. Every sum is divided by the count of the
+whole step, so a step cut into parts, or shared among processes, has the same loss and gradient.
 """
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
-from model.network.hstu import HSTU, Batch, Rows
-from model.training.softmax import full_softmax_loss
+from model.config import HSTUConfig
+from model.network.batch import Batch
+from model.network.hstu import HSTU, Rows
+from model.training.softmax import full_softmax_loss, sampled_softmax_loss
 
 
-def retrieval_loss(network: HSTU, batch: Batch, rows: Rows) -> Tensor:
-    """Cross-entropy over the whole catalogue: event row i against the item of event i + 1."""
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """What one step has to predict."""
+
+    items: int
+    actions: tuple[int, ...]  # per task
+
+
+def count(config: HSTUConfig, batches: Sequence[Batch]) -> Counts:
+    """Of all parts of one step together."""
+    items = sum(int(batch.lengths.sum()) - len(batch.lengths) for batch in batches)
+    labels = torch.cat([batch.actions[batch.valid] for batch in batches]) - 1
+    tasks = [int(_of_task(labels, first, size).sum()) for first, size in _slots(config)]
+    return Counts(items, tuple(tasks))
+
+
+class Objective(nn.Module):
+    """The loss of one part of a step, as one module: what is run, spread and differentiated."""
+
+    def __init__(
+        self,
+        network: HSTU,
+        *,
+        loss: Literal["full", "sampled"] = "full",
+        num_negatives: int = 128,
+        action_weight: float = 0.5,
+    ) -> None:
+        super().__init__()
+        self.network = network
+        self._num_negatives = num_negatives if loss == "sampled" else None
+        self._action_weight = action_weight
+
+    def forward(self, batch: Batch, counts: Counts, with_actions: bool) -> Tensor:
+        """This part's share of the step's loss, in nats."""
+        with_actions = with_actions and self._action_weight > 0
+        rows = self.network(batch, with_candidates=with_actions)
+        loss = retrieval_loss(self.network, batch, rows, counts, self._num_negatives)
+        if rows.candidates is None:
+            return loss
+        return loss + self._action_weight * action_loss(self.network, batch, rows, counts)
+
+
+def retrieval_loss(
+    network: HSTU, batch: Batch, rows: Rows, counts: Counts, num_negatives: int | None = None
+) -> Tensor:
+    """Cross-entropy of event row i against the item of event i + 1.
+
+    Over the whole catalogue, or over the item and `num_negatives` others drawn evenly, for each
+    row its own. Temperature and L2 normalisation are the checkpoint's own.
+    """
     real = batch.valid[:, 1:]
     head = network.retrieval
-    queries = head.prepare(rows.events[real]) / network.config.temperature
-    items = head.prepare(network.items.weight)
-    return full_softmax_loss(queries, items, batch.items[:, 1:][real])
+    queries = head.prepare(rows.events[real].float()) / network.config.temperature
+    items = head.prepare_items(network.items.weight)
+    targets = batch.items[:, 1:][real]
+    if num_negatives is None:
+        return full_softmax_loss(queries, items, targets) / max(1, counts.items)
+    return sampled_softmax_loss(queries, items, targets, num_negatives) / max(1, counts.items)
 
 
-def action_loss(network: HSTU, batch: Batch, rows: Rows) -> Tensor:
+def action_loss(network: HSTU, batch: Batch, rows: Rows, counts: Counts) -> Tensor:
     """Weighted mean over tasks; an event without an action, or with another task's, is skipped."""
-    if rows.candidates is None:
-        return rows.events.new_zeros(())
+    assert rows.candidates is not None, "actions are read off candidate rows"
+    config = network.config
     real = batch.valid & (batch.actions > 0)
-    logits = network.action_logits(rows.candidates[real])  # (T, actions)
+    logits = network.action_logits(rows.candidates[real].float())  # (T, actions)
     labels = batch.actions[real] - 1
-    total, weight, first = logits.new_zeros(()), 0.0, 0
-    for task in network.config.tasks:
-        size = len(task.actions)
-        inside = (labels >= first) & (labels < first + size)
-        if bool(inside.any()):
-            part, label = logits[inside, first : first + size], labels[inside] - first
-            loss = (
-                F.cross_entropy(part, label)
-                if task.kind == "multiclass"
-                else F.binary_cross_entropy_with_logits(part, F.one_hot(label, size).float())
-            )
-            total, weight = total + task.weight * loss, weight + task.weight
-        first += size
-    mean: Tensor = total / max(weight, torch.finfo(torch.float32).tiny)
-    return mean
+    total = 0.0 * logits.sum()  # a part without any action still has a gradient, of zero
+    for task, (first, size), num in zip(config.tasks, _slots(config), counts.actions, strict=True):
+        inside = _of_task(labels, first, size)
+        part, label = logits[inside, first : first + size], labels[inside] - first
+        if task.kind == "multiclass":
+            loss = F.cross_entropy(part, label, reduction="sum")
+        else:
+            each = F.one_hot(label, size).float()
+            loss = F.binary_cross_entropy_with_logits(part, each, reduction="sum") / size
+        total = total + task.weight * loss / max(1, num)
+    weight = sum(task.weight for task, num in zip(config.tasks, counts.actions, strict=True) if num)
+    return total / max(weight, torch.finfo(torch.float32).tiny)
+
+
+def _slots(config: HSTUConfig) -> list[tuple[int, int]]:
+    """First action and number of actions of each task."""
+    slots, first = [], 0
+    for task in config.tasks:
+        slots.append((first, len(task.actions)))
+        first += len(task.actions)
+    return slots
+
+
+def _of_task(labels: Tensor, first: int, size: int) -> Tensor:
+    return (labels >= first) & (labels < first + size)

@@ -16,13 +16,18 @@ _CHUNK_FLOATS = 1 << 21
 
 class _ChunkedCrossEntropy(Function):
     @staticmethod
-    def forward(ctx: Any, queries: Tensor, items: Tensor, targets: Tensor) -> Tensor:
+    def forward(
+        ctx: Any, queries: Tensor, items: Tensor, targets: Tensor, dtype: torch.dtype
+    ) -> Tensor:
+        """The products run in `dtype`; sums and the softmax in that of the queries."""
         dqueries, ditems = torch.empty_like(queries), torch.zeros_like(items)
+        low_items = items.to(dtype)
         total = queries.new_zeros(())
         rows = max(1, _CHUNK_FLOATS // len(items))
         chunks = zip(queries.split(rows), targets.split(rows), dqueries.split(rows), strict=True)
         for query, target, dquery in chunks:
-            logits = query @ items.T
+            low_query = query.to(dtype)
+            logits = (low_query @ low_items.T).to(query.dtype)
             target = target.unsqueeze(1)
             picked = logits.gather(1, target)
             normaliser = logits.logsumexp(1, keepdim=True)
@@ -30,26 +35,51 @@ class _ChunkedCrossEntropy(Function):
             # d loss / d logits = softmax - one-hot
             probabilities = logits.sub_(normaliser).exp_()
             probabilities.scatter_add_(1, target, torch.full_like(picked, -1))
-            torch.mm(probabilities, items, out=dquery)
-            ditems.addmm_(probabilities.T, query)
-        count = max(1, len(queries))
-        ctx.save_for_backward(dqueries.div_(count), ditems.div_(count))
-        return total / count
+            low = probabilities.to(dtype)
+            dquery.copy_(low @ low_items)
+            ditems += low.T @ low_query
+        ctx.save_for_backward(dqueries, ditems)
+        return total
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         (grad,) = grads
         dqueries, ditems = ctx.saved_tensors
-        return grad * dqueries, grad * ditems, None
+        return grad * dqueries, grad * ditems, None, None
 
 
 def full_softmax_loss(queries: Tensor, items: Tensor, targets: Tensor) -> Tensor:
-    """Mean cross-entropy of `queries @ items.T` against `targets`, in nats.
+    """Sum of the cross-entropies of `queries @ items.T` against `targets`, in nats.
+
+    Under autocast, the products run in its precision.
 
     Args:
         queries: (T, D), scaled by the temperature already
         items: (items, D)
         targets: (T,) int64 item indices
     """
-    loss: Tensor = _ChunkedCrossEntropy.apply(queries, items, targets)  # type: ignore[no-untyped-call]
+    kind = queries.device.type
+    dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else queries.dtype
+    with torch.autocast(kind, enabled=False):
+        loss: Tensor = _ChunkedCrossEntropy.apply(queries, items, targets, dtype)  # type: ignore[no-untyped-call]
     return loss
+
+
+def sampled_softmax_loss(
+    queries: Tensor, items: Tensor, targets: Tensor, num_negatives: int
+) -> Tensor:
+    """As `full_softmax_loss`, with each row against its target and `num_negatives` other items.
+
+    Negatives are drawn evenly from all items, with replacement; one that is the target counts for
+    nothing. Source: `SampledSoftmaxLoss` of the research code of arXiv 2402.17152.
+    """
+    negatives = torch.randint(len(items), (len(targets), num_negatives), device=items.device)
+    total = queries.new_zeros(())
+    rows = max(1, _CHUNK_FLOATS // (num_negatives * items.shape[1]))
+    chunks = zip(queries.split(rows), targets.split(rows), negatives.split(rows), strict=True)
+    for query, target, others in chunks:
+        picked = (query * items[target]).sum(1, keepdim=True)
+        logits = torch.einsum("td,tnd->tn", query, items[others])
+        logits = logits.masked_fill(others == target.unsqueeze(1), -torch.inf)
+        total = total + (torch.cat((picked, logits), 1).logsumexp(1) - picked.squeeze(1)).sum()
+    return total

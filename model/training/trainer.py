@@ -5,49 +5,32 @@ was stopped continues from there with the numbers it would have had.
 """
 
 import json
+import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from model.checkpoint import Checkpoint, save
 from model.config import HSTUConfig
+from model.data.interactions import NUM_HELD_OUT, Interactions
+from model.evaluation.leave_one_out import Case, predict
+from model.evaluation.metrics import action_nll, ranking_metrics
 from model.history import History
+from model.network.batch import Batch
 from model.network.hstu import HSTU
-from model.training.batches import epoch_batches, training_windows
-from model.training.evaluate import evaluate
-from model.training.interactions import Interactions
-from model.training.losses import action_loss, retrieval_loss
+from model.training import curve
+from model.training.batches import epoch_steps, parts_of, training_windows
+from model.training.curve import EpochReport
+from model.training.losses import Objective, count
+from model.training.options import TrainingOptions
+from model.training.processes import Processes
 
-HELD_OUT = 2
-"""Each user's last event is the test event, the one before it the validation event."""
-
-
-class TrainingOptions(BaseModel):
-    """What training does; all of it goes into the checkpoint's `training` record."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-    epochs: int = Field(default=100, ge=1)
-    patience: int = Field(default=20, ge=1, description="epochs without a better validation")
-    batch_users: int = Field(default=128, ge=1)
-    max_length: int = Field(default=200, ge=1, description="events per training window")
-    learning_rate: float = Field(default=1e-3, gt=0)
-    weight_decay: float = Field(default=0.0, ge=0)
-    action_weight: float = Field(default=0.5, ge=0, description="weight of the action loss")
-    seed: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class EpochReport:
-    epoch: int
-    loss: float
-    validation: dict[str, float]
-    improved: bool
+BEST = "best.safetensors"
+_ALONE = Processes()
 
 
 class RunError(Exception):
@@ -58,7 +41,12 @@ class Trainer:
     """One run of one configuration on one data set, in one folder."""
 
     def __init__(
-        self, config: HSTUConfig, options: TrainingOptions, data: Interactions, run: Path
+        self,
+        config: HSTUConfig,
+        options: TrainingOptions,
+        data: Interactions,
+        run: Path,
+        processes: Processes = _ALONE,
     ) -> None:
         """Continues the run found in folder `run`, or begins it.
 
@@ -66,15 +54,28 @@ class Trainer:
             RunError: the folder holds a run of other options, configuration or data, or
                 there is nothing to train on.
         """
-        self._options, self._data, self._run = options, data, run
+        self.run = run
+        self._options, self._data, self._processes = options, data, processes
+        if options.accumulate % processes.count:
+            raise RunError(
+                f"{processes.count} processes can not share {options.accumulate} parts of a step "
+                f"evenly; choose a multiple of {processes.count} for --accumulate"
+            )
+        self.epoch, self.best_epoch, self.best = 0, 0, -1.0
+        self.reports: list[EpochReport] = []
         torch.manual_seed(options.seed)
-        self.network = HSTU(config)
-        self.network.retrieval.prior.copy_(data.log_shares(HELD_OUT))
-        self._windows = training_windows(
-            [data.history(user, 0, -HELD_OUT) for user in range(len(data))], options.max_length
+        self._seen = data.without_last(NUM_HELD_OUT, with_ties=options.hold_out == "ties")
+        network = HSTU(config)
+        network.retrieval.prior.copy_(self._seen.log_shares())
+        self.network = network.to(processes.device)
+        self._objective = Objective(
+            self.network,
+            loss=options.loss,
+            num_negatives=options.num_negatives,
+            action_weight=options.action_weight,
         )
-        if not self._windows:
-            raise RunError(f"no user has more than {HELD_OUT + 1} events; nothing to train on")
+        if not self._windows():
+            raise RunError(f"no user has more than {NUM_HELD_OUT + 1} events; nothing to train on")
         self._optimizer = torch.optim.AdamW(
             self.network.parameters(),
             lr=options.learning_rate,
@@ -83,40 +84,50 @@ class Trainer:
         )
         self._identity = {
             "config": config.model_dump(mode="json"),
-            "options": options.model_dump(mode="json", exclude={"epochs", "patience"}),
+            "options": options.identity,
             "items": data.items.digest(),
             "events": data.digest(),
         }
-        self.epoch, self.best_epoch, self.best = 0, 0, -1.0
         self._resume()
 
-    def held_out(self, which: str) -> list[History]:
-        """Histories that end with the validation or the test event."""
+    def held_out(self, which: Literal["validation", "test"]) -> list[Case]:
+        """Histories that end with the validation or the test event; what was seen is masked."""
         stop = {"validation": -1, "test": None}[which]
-        enough = (user for user, n in enumerate(self._data.lengths().tolist()) if n > HELD_OUT)
-        return [self._data.history(user, 0, stop) for user in enough]
+        lengths = self._data.lengths().tolist()
+        enough = (user for user, length in enumerate(lengths) if length > NUM_HELD_OUT)
+        histories = (self._data.history(user, 0, stop) for user in enough)
+        return [Case(history, history.items[:-1]) for history in histories]
 
     def train(self, on_batch: Callable[[int, int], None]) -> Iterator[EpochReport]:
         """Epochs until `epochs` or until `patience` runs out; `on_batch(done, total)` per step."""
-        validation = self.held_out("validation")
         options = self._options
+        validation = self.held_out("validation")
         while self.epoch < options.epochs and self.epoch - self.best_epoch < options.patience:
+            began = time.monotonic()
             loss = self._train_epoch(on_batch)
+            seconds = time.monotonic() - began
             self.epoch += 1
-            metrics = evaluate(self.network, validation, batch_users=options.batch_users)
-            improved = metrics["NDCG@10"] > self.best
-            if improved:
-                self.best, self.best_epoch = metrics["NDCG@10"], self.epoch
-                save_file(self.network.state_dict(), self._run / "best.safetensors")
-            self._save()
-            yield EpochReport(self.epoch, loss, metrics, improved)
+            metrics: dict[str, float] = {}
+            improved = False
+            if self.epoch % options.validate_every == 0 or self.epoch == options.epochs:
+                if self._processes.leads:
+                    metrics = self._figures(validation)
+                figure = self._processes.agree(metrics.get("NDCG@10", 0.0))
+                improved = figure > self.best
+                if improved:
+                    self.best, self.best_epoch = figure, self.epoch
+            report = EpochReport(self.epoch, loss, metrics, improved, seconds)
+            if self._processes.leads:
+                self._keep(report)
+            yield report
 
     def finish(self, name: str, folder: Path, source: str) -> Checkpoint:
         """Write the best epoch as a checkpoint, with its figure on the test event."""
-        self.network.load_state_dict(load_file(self._run / "best.safetensors"))
-        test = evaluate(self.network, self.held_out("test"), batch_users=self._options.batch_users)
+        self.network.load_state_dict(load_file(self.run / BEST))
+        test = self._figures(self.held_out("test"))
         record: dict[str, object] = {
             "data": source,
+            "events": self._identity["events"],
             "options": self._options.model_dump(mode="json"),
             "best_epoch": self.best_epoch,
             "validation_NDCG@10": self.best,
@@ -126,24 +137,72 @@ class Trainer:
         save(checkpoint, folder)
         return checkpoint
 
-    def _train_epoch(self, on_batch: Callable[[int, int], None]) -> float:
-        options, network = self._options, self.network
-        network.train()
-        torch.manual_seed(options.seed * 1_000_003 + self.epoch)  # dropout, the same on resuming
-        batches = list(
-            epoch_batches(self._windows, options.batch_users, seed=options.seed, epoch=self.epoch)
+    def _figures(self, cases: list[Case]) -> dict[str, float]:
+        """HR@K and NDCG@K, and `action_nll` in nats where events carry actions."""
+        predictions = predict(self.network, cases, batch_users=self._options.batch_users)
+        metrics, loss = ranking_metrics(predictions.ranks), action_nll(predictions)
+        return metrics if loss is None else metrics | {"action_nll": loss}
+
+    def _windows(self) -> list[History]:
+        """This epoch's, the same whatever happened before."""
+        options, seen = self._options, self._seen
+        histories = seen.histories()
+        if options.shuffle_ties:
+            generator = torch.Generator().manual_seed(self._epoch_seed)
+            mixed = seen.shuffle_ties(self._epoch_seed)
+            chosen = torch.rand(len(seen), generator=generator) < options.shuffle_ties
+            for user in chosen.nonzero().flatten().tolist():
+                histories[user] = mixed.history(user)
+        return training_windows(
+            histories, self.network.config.window.capacity, last_only=options.windows == "last"
         )
+
+    @property
+    def _epoch_seed(self) -> int:
+        return self._options.seed * 1_000_003 + self.epoch
+
+    def _train_epoch(self, on_batch: Callable[[int, int], None]) -> float:
+        options = self._options
+        self.network.train()
+        windows = self._windows()
+        steps = epoch_steps(windows, options.batch_users, seed=options.seed, epoch=self.epoch)
         total = 0.0
-        for done, batch in enumerate(batches, start=1):
-            rows = network(batch)
-            loss = retrieval_loss(network, batch, rows)
-            loss = loss + options.action_weight * action_loss(network, batch, rows)
-            self._optimizer.zero_grad(set_to_none=True)
+        for number, step in enumerate(steps):
+            done = self.epoch * len(steps) + number
+            if options.decay == "linear":
+                left = 1 - done / (options.epochs * len(steps))
+                self._optimizer.param_groups[0]["lr"] = options.learning_rate * left
+            parts = parts_of([windows[i] for i in step], options.accumulate)
+            total += self._step(parts, done)
+            on_batch(number + 1, len(steps))
+        return total / len(steps)
+
+    def _step(self, parts: list[Batch], number: int) -> float:
+        """One update, and its loss over all parts; dropout depends on the part alone."""
+        options, processes = self._options, self._processes
+        counts = count(self.network.config, parts)
+        with_actions = number % options.action_every == 0
+        self._optimizer.zero_grad(set_to_none=True)
+        total = torch.zeros((), device=processes.device)
+        for place, part in processes.share(parts):
+            torch.manual_seed((options.seed * 1_000_003 + number) * 1_009 + place)
+            batch = part.to(processes.device)
+            with torch.autocast(
+                processes.device.type, torch.bfloat16, enabled=options.precision == "bfloat16"
+            ):
+                loss = self._objective(batch, counts, with_actions)
             loss.backward()
-            self._optimizer.step()
-            total += loss.item()
-            on_batch(done, len(batches))
-        return total / len(batches)
+            total += loss.detach()
+        processes.sum_gradients(self.network)
+        self._optimizer.step()
+        return float(processes.sum(total))
+
+    def _keep(self, report: EpochReport) -> None:
+        if report.improved:
+            save_file(self.network.state_dict(), self.run / BEST)
+        self.reports.append(report)
+        curve.write(self.run, self.reports)
+        self._save()
 
     def _save(self) -> None:
         """The run's state, written beside and renamed: a kill leaves the last whole epoch."""
@@ -153,19 +212,21 @@ class Trainer:
                 tensors[f"{key}.{name}"] = value
         progress = {"epoch": self.epoch, "best_epoch": self.best_epoch, "best": self.best}
         record = json.dumps(self._identity | progress)
-        save_file(tensors, self._run / "state.new", metadata={"run": record})
-        (self._run / "state.new").rename(self._run / "state.safetensors")
+        save_file(tensors, self.run / "state.new", metadata={"run": record})
+        (self.run / "state.new").rename(self.run / "state.safetensors")
 
     def _resume(self) -> None:
-        self._run.mkdir(parents=True, exist_ok=True)
-        path = self._run / "state.safetensors"
+        self.run.mkdir(parents=True, exist_ok=True)
+        path = self.run / "state.safetensors"
         if not path.exists():
             return
         record = _read_record(path)
+        config = HSTUConfig.model_validate(record["config"])  # an older one may lack new fields
+        found = record | {"config": config.model_dump(mode="json")}
         for key, value in self._identity.items():
-            if record[key] != value:
+            if found[key] != value:
                 raise RunError(
-                    f"{self._run} holds a run with another {key}; choose another --run folder "
+                    f"{self.run} holds a run with another {key}; choose another --run-folder "
                     "or delete this one"
                 )
         tensors = load_file(path)
@@ -174,11 +235,16 @@ class Trainer:
         )
         for name, parameter in self.network.named_parameters():
             if f"step.{name}" in tensors:  # a parameter that has had a gradient
+                moments = (tensors[f"{key}.{name}"] for key in ("exp_avg", "exp_avg_sq"))
+                first, second = (moment.to(parameter.device) for moment in moments)
                 self._optimizer.state[parameter] = {
-                    key: tensors[f"{key}.{name}"] for key in ("step", "exp_avg", "exp_avg_sq")
+                    "step": tensors[f"step.{name}"],
+                    "exp_avg": first,
+                    "exp_avg_sq": second,
                 }
         self.epoch, self.best_epoch = record["epoch"], record["best_epoch"]
         self.best = record["best"]
+        self.reports = curve.read(self.run, self.epoch)
 
 
 def _read_record(path: Path) -> dict[str, Any]:

@@ -1,4 +1,6 @@
-"""The command line: `mfalcon serve | train | verify | bench`. Never computes; prints and exits.
+"""The command line: `mfalcon serve | train | import | evaluate | info | verify | bench`.
+
+Never computes; prints and exits.
 
 Commands import what they need when they run, so that `--help` does not wait for torch.
 """

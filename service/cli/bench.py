@@ -1,6 +1,7 @@
 """Owns `mfalcon bench`."""
 
 from dataclasses import asdict
+from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
@@ -17,9 +18,13 @@ _LABELS = {
 
 
 def bench(
-    shape: Annotated[Literal["mlwhiz"], typer.Option(help="model and request to measure")] = (
-        "mlwhiz"
-    ),
+    shape: Annotated[
+        Literal["mlwhiz", "training"],
+        typer.Option(help="mlwhiz: a request; training: an epoch over --data"),
+    ] = "mlwhiz",
+    data: Annotated[
+        str, typer.Option(help="for --shape training: a file, or the name of a public set")
+    ] = "ml-1m",
     microbatch: Annotated[int, typer.Option(min=1, help="candidates per pass")] = 512,
     rounds: Annotated[int, typer.Option(min=1, help="interleaved rounds; medians are kept")] = 7,
     threads: Annotated[int, typer.Option(min=0, help="CPU threads; 0 takes every core")] = 0,
@@ -28,8 +33,18 @@ def bench(
 ) -> None:
     """Measure M-FALCON on a cached user state against full forwards, in one run.
 
-    The full forwards are the fastest there are here, not the oracle.
+    The full forwards are the fastest there are here, not the oracle. With `--shape training`: an
+    epoch of training against a plain padded implementation, in `rounds` parts that take turns.
     """
+    if shape == "training":
+        _training(data, rounds, threads, seed, output)
+    else:
+        _serving(shape, microbatch, rounds, threads, seed, output)
+
+
+def _serving(
+    shape: str, microbatch: int, rounds: int, threads: int, seed: int, output: str
+) -> None:
     import torch
 
     from model.allocator import keep_freed_memory
@@ -73,6 +88,42 @@ def bench(
         f"loop over prefill and cached pass: "
         f"{found.ratios['loop_over_prefill_and_cached']:.0f}x; "
         f"scores agree within {found.max_abs_diff:.1e}\n"
+        f"{machine['machine']}, torch {machine['torch']}, commit {machine['commit']}",
+        highlight=False,
+    )
+
+
+def _training(data: str, rounds: int, threads: int, seed: int, output: str) -> None:
+    from service.benchmark.training import measure_training
+    from service.cli.output import print_json, print_table, progress, where
+
+    with progress() as bar:
+        task = bar.add_task("bench", total=rounds)
+        try:
+            found = measure_training(
+                data,
+                rounds=rounds,
+                threads=threads,
+                seed=seed,
+                on_round=lambda done, total: bar.update(task, completed=done, total=total),
+            )
+        except RuntimeError as error:
+            raise typer.Exit(2) from error
+    machine = where()
+    if output == "json":
+        print_json(asdict(found) | {"shape": "training", "data": Path(data).name} | machine)
+        return
+    print_table(
+        f"one epoch of {found.num_events} events: 8 layers, d=50, full softmax; "
+        f"{rounds} interleaved rounds",
+        ["", "seconds", "over mfalcon"],
+        [
+            ["plain padded", f"{found.seconds['plain']:.1f}", f"{found.ratio:.2f}x"],
+            ["mfalcon", f"{found.seconds['mfalcon']:.1f}", ""],
+        ],
+    )
+    Console().print(
+        f"losses agree within {found.loss_difference:.1e}\n"
         f"{machine['machine']}, torch {machine['torch']}, commit {machine['commit']}",
         highlight=False,
     )

@@ -9,6 +9,9 @@ import typer
 from rich.console import Console
 
 from service.cli.bench import bench
+from service.cli.evaluate import evaluate
+from service.cli.import_checkpoint import import_checkpoint
+from service.cli.info import info
 from service.cli.serve import serve
 from service.cli.train import train
 from service.cli.verify import verify
@@ -20,8 +23,9 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (serve, train, verify, bench):
+for command in (serve, train, evaluate, info, verify, bench):
     app.command()(command)
+app.command("import")(import_checkpoint)
 
 
 def main() -> None:

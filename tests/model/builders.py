@@ -40,6 +40,10 @@ FORMULATIONS: dict[str, dict[str, Any]] = {
     for bias_heads, divisor, residual in product(
         ("shared", "per_head"), ("count", 7.0), ("input", "normed")
     )
+} | {
+    "log-distances": {"bias_heads": "per_head", "max_distance": 20, "position_buckets": 6},
+    "item_bias": {"item_bias": True},
+    "concat_ua": {"output": "concat_ua", "in_norm": "plain", "attention_norm": "plain"},
 }
 """Every formulation a configuration can express, by name."""
 

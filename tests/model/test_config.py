@@ -1,6 +1,7 @@
 """Which configurations are possible, and that an impossible one names its field."""
 
 import math
+from typing import Any
 
 import pytest
 from pydantic import ValidationError
@@ -30,7 +31,7 @@ from model.presets import native
         ("heads", 4),
     ],
 )
-def test_an_impossible_value_names_its_field(field: str, value: object) -> None:
+def test_an_impossible_value_names_its_field(field: str, value: Any) -> None:
     with pytest.raises(ValidationError, match=rf"(?m)^{field}\b"):
         native(5, **{field: value})
 
@@ -54,7 +55,7 @@ def test_a_window_that_keeps_more_than_it_holds_is_impossible() -> None:
         ("value", {"actions": {"positive": math.inf}}),
     ],
 )
-def test_a_value_that_is_not_finite_is_impossible(field: str, value: object) -> None:
+def test_a_value_that_is_not_finite_is_impossible(field: str, value: Any) -> None:
     with pytest.raises(ValidationError, match=field):
         native(5, **{field: value})
 

@@ -9,8 +9,8 @@ from model.engine.engine import Engine
 from model.engine.mfalcon import Microbatch
 from model.engine.oracle import Oracle
 from model.history import Event, History
+from model.network.batch import to_batch
 from model.presets import PRESETS
-from model.training.batches import to_batch
 from tests.model.builders import NUM_ITEMS, TOLERANCE, encode, later, make_network, random_events
 
 ACROSS = {"native", "meta", "tf", "genrec"}
@@ -75,7 +75,7 @@ def test_training_runs_the_rows_that_are_served(engine: Engine) -> None:
     for user, history in enumerate(histories):
         known, target = history.cut(0, -1), history.events[-1]
         query = head.prepare(rows.events[user, len(known) - 1])
-        logit = head(query, head.prepare(network.items.weight[target.item]).unsqueeze(0))
+        logit = head(query, head.prepare_items(network.items.weight))[target.item]
         right = Oracle(network, known, target.timestamp).score(target.item).retrieval
         assert float((logit - right).abs().max()) <= TOLERANCE
 

@@ -54,12 +54,14 @@ class Formula:
             return w["retrieval.prior"][candidate], logits
         row, item = x[-2], items[candidate]
         cosine = (row * item).sum() / (row.pow(2).sum() * item.pow(2).sum()).sqrt()
+        if self.config.item_bias:
+            cosine = cosine + self.weights["retrieval.bias"][candidate]
         return cosine / self.config.temperature, logits
 
     def layer(self, prefix: str, x: Tensor, times: list[int]) -> Tensor:
         config = self.config
         w = {k.removeprefix(prefix): t for k, t in self.weights.items() if k.startswith(prefix)}
-        normed = norm(x, w["in_norm.weight"], w["in_norm.bias"], config.norm_eps)
+        normed = self._norm(x, w, "in_norm")
         times_in = config.time_bias
         assert times_in is not None
         heads, qk, v_dim = config.num_heads, config.qk_dim, config.v_dim
@@ -70,6 +72,8 @@ class Formula:
             divisor = i + 1 if config.divisor == "count" else config.divisor
             for j in range(i + 1):
                 place = min(i - j, config.max_distance - 1)
+                if config.position_buckets:
+                    place = self._bucket(place)
                 span_s = max(1, abs(query_time - times[j]))
                 bucket = min(int(math.log(span_s) / times_in.width), times_in.num_buckets)
                 for head in range(heads):
@@ -78,12 +82,26 @@ class Formula:
                     score = score + w["bias.position"][g, place] + w["bias.time"][g, bucket]
                     out = slice(head * v_dim, (head + 1) * v_dim)
                     attended[i, out] += silu(score) * v[j, out] / divisor
-        gated = u * norm(
-            attended, w["attention_norm.weight"], w["attention_norm.bias"], config.norm_eps
-        )
+        a = self._norm(attended, w, "attention_norm")
+        gated = torch.cat((u, a, u * a), 1) if config.output == "concat_ua" else u * a
         base = normed if config.residual == "normed" else x
         out_rows: Tensor = gated @ w["out.weight"].T + w["out.bias"]
         return base + out_rows
+
+    def _norm(self, x: Tensor, w: dict[str, Tensor], name: str) -> Tensor:
+        one, zero = x.new_ones(x.shape[1]), x.new_zeros(x.shape[1])
+        weight, bias = w.get(f"{name}.weight", one), w.get(f"{name}.bias", zero)
+        return norm(x, weight, bias, self.config.norm_eps)
+
+    def _bucket(self, distance: int) -> int:
+        """As T5 has it."""
+        config = self.config
+        exact = config.position_buckets // 2
+        if distance < exact:
+            return distance
+        part = math.log(distance / exact) / math.log(config.max_distance / exact)
+        far = int(part * (config.position_buckets - exact))
+        return min(exact + far, config.position_buckets - 1)
 
 
 def formula_of(network: HSTU) -> Formula:

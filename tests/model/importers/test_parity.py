@@ -15,7 +15,7 @@ from model.engine.oracle import Oracle
 from model.history import History
 from model.importers import genrec, meta
 from model.importers.imported import Imported, ImportOptions
-from model.importers.source import ForeignWeights, ImportFailed, read_weights
+from model.importers.weights import ForeignWeights, ImportFailed
 from tests.model.builders import encode
 
 FIXTURES = Path(__file__).parents[2] / "fixtures"
@@ -97,12 +97,3 @@ def test_heads_are_asked_for_where_weights_do_not_tell() -> None:
     weights, _, _ = fixture("meta_hstu_tiny")
     with pytest.raises(ImportFailed, match="--heads"):
         meta.read(ForeignWeights(weights), ImportOptions())
-
-
-@pytest.mark.parametrize("name", ["gone.safetensors", "cut.safetensors", "code.pt"])
-def test_an_unreadable_file_is_named(tmp_path: Path, name: str) -> None:
-    path = tmp_path / name
-    if not name.startswith("gone"):
-        path.write_bytes((FIXTURES / "meta_hstu_tiny.safetensors").read_bytes()[:1000])
-    with pytest.raises(ImportFailed, match=name):
-        read_weights(path)

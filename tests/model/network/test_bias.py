@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from model.config import HSTUConfig, TimeBucketing
-from model.network.bias import RelativeBias, TimeBuckets
+from model.network.bias import RelativeBias, TimeBuckets, distance_buckets
 from tests.model.builders import make_network, tiny_config
 
 CONFIG = tiny_config()
@@ -88,6 +88,43 @@ def test_distances_past_the_table_share_its_last_entry(bias_heads: str) -> None:
     found = bias.by_distance(torch.tensor([0, 1, 2, 3, 4, 5, 1000]))
     assert found.shape == (heads, 7)
     assert torch.equal(found, bias.position[:, [0, 1, 2, 3, 3, 3, 3]])
+
+
+def test_far_distances_share_buckets_that_grow() -> None:
+    """T5's: of 8 buckets, 4 hold one distance each and 4 grow up to max_distance."""
+    found = distance_buckets(8, 64)
+    assert found is not None
+    ends = [4 * 16 ** (step / 4) for step in range(1, 4)]  # 8, 16, 32
+    expected = [
+        distance if distance < 4 else 4 + sum(distance >= end for end in ends)
+        for distance in range(64)
+    ]
+    assert found.tolist() == expected
+
+
+@pytest.mark.parametrize(("buckets", "longest"), [(2, 3), (5, 7), (32, 128), (31, 32), (16, 5000)])
+def test_every_bucket_of_distances_is_used_and_in_order(buckets: int, longest: int) -> None:
+    """One public code has the sign wrong: every past event falls into bucket 0."""
+    found = distance_buckets(buckets, longest)
+    assert found is not None
+    assert len(found) == longest
+    assert bool((found.diff() >= 0).all())
+    assert (int(found[0]), int(found[-1])) == (0, buckets - 1)
+    near = buckets // 2
+    assert found[:near].tolist() == list(range(near))
+
+
+def test_events_of_one_bucket_share_its_learnt_entry() -> None:
+    config = tiny_config(bias_heads="per_head", max_distance=20, position_buckets=6)
+    bias = make_network(config).blocks[0].bias
+    assert bias.position.shape == (2, 6)
+    found = bias.by_distance(torch.tensor([0, 1, 2, 3, 19, 500]))
+    assert torch.equal(found, bias.position[:, [0, 1, 2, 3, 5, 5]])
+    bias.by_distance(torch.arange(20)).sum().backward()
+    grad = bias.position.grad
+    assert grad is not None
+    assert float(grad.sum()) == 40
+    assert bool((grad > 0).all())
 
 
 def test_a_bias_is_the_sum_of_position_and_time() -> None:

@@ -11,7 +11,7 @@ from tests.model.builders import NUM_ITEMS, tiny_config
 def test_retrieval_is_cosine_over_temperature() -> None:
     head = RetrievalHead(tiny_config(temperature=0.25))
     query = head.prepare(torch.tensor([3.0, 4.0]))
-    items = head.prepare(torch.tensor([[6.0, 8.0], [-4.0, 3.0], [0.0, -2.0]]))
+    items = head.prepare_items(torch.tensor([[6.0, 8.0], [-4.0, 3.0], [0.0, -2.0]]))
     assert head(query, items).tolist() == pytest.approx([4.0, 0.0, -3.2])
 
 

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from model.history import History
-from model.network.hstu import HSTU, Batch
-from model.training.batches import to_batch
+from model.network.batch import Batch, to_batch
+from model.network.hstu import HSTU
 from tests.model.builders import (
     FORMULATIONS,
     assert_close,
@@ -31,7 +31,8 @@ def assert_rows_are_served(network: HSTU, users: list[History]) -> None:
     rows = network(to_batch(users))
     assert rows.candidates is not None
     actions = network.action_logits(rows.candidates)
-    queries, table = (network.retrieval.prepare(x) for x in (rows.events, network.items.weight))
+    queries = network.retrieval.prepare(rows.events)
+    table = network.retrieval.prepare_items(network.items.weight)
     retrieval = network.retrieval(queries, table)
     for user, history in enumerate(users):
         for i, event in enumerate(history.events):

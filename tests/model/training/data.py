@@ -6,9 +6,9 @@ from pathlib import Path
 
 import torch
 
+from model.data.interactions import Interactions
 from model.history import Event
 from model.items import Items
-from model.training.interactions import Interactions
 
 MEMBERS_1M = {
     "ml-1m/ratings.dat": "1::20::5::100\n1::10::3::100\n1::30::2::50\n2::20::1::7\n",

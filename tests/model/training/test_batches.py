@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from model.history import Event, History
-from model.network.hstu import Batch
-from model.training.batches import epoch_batches, to_batch, training_windows
+from model.network.batch import Batch, to_batch
+from model.training.batches import epoch_steps, parts_of, training_windows
 from tests.model.builders import random_history
 
 few = settings(deadline=None, max_examples=50)
@@ -72,7 +72,8 @@ def rows_of(batches: list[Batch]) -> list[list[Event]]:
 
 
 def epoch(windows: list[History], *, seed: int = 0, number: int = 0, users: int = 3) -> list[Batch]:
-    return list(epoch_batches(windows, users, seed=seed, epoch=number))
+    steps = epoch_steps(windows, users, seed=seed, epoch=number)
+    return [to_batch([windows[i] for i in step]) for step in steps]
 
 
 @pytest.mark.parametrize(("count", "users"), [(1, 3), (9, 3), (100, 3), (20, 64), (50, 1)])
@@ -111,3 +112,20 @@ def test_batches_hold_windows_of_similar_length() -> None:
     assert padding(batches) * 4 < padding(unsorted)
     widths = [batch.items.shape[1] for batch in batches]
     assert widths != sorted(widths)  # and yet the batches come in a random order
+
+
+def test_the_last_window_alone_can_be_asked_for() -> None:
+    histories = [counted_history(8), counted_history(1, user=1), counted_history(3, user=2)]
+    windows = training_windows(histories, 3, last_only=True)
+    assert [len(window) for window in windows] == [4, 3]
+    assert [window.anchor for window in windows] == [4, 0]
+
+
+@pytest.mark.parametrize(("windows", "parts"), [(7, 1), (7, 2), (7, 3), (7, 7), (2, 5)])
+def test_parts_of_a_step_hold_its_windows_evenly(windows: int, parts: int) -> None:
+    step = windows_of(windows)
+    batches = parts_of(step, parts)
+    assert sorted(rows_of(batches)) == sorted(window.events for window in step)
+    sizes = [len(batch.lengths) for batch in batches]
+    assert len(sizes) == min(windows, parts)
+    assert max(sizes) - min(sizes) <= 1

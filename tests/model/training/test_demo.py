@@ -5,10 +5,10 @@ from pathlib import Path
 from typing import Any
 
 from model.checkpoint import Checkpoint
+from model.data.interactions import Interactions
 from model.history import Event
 from model.network.hstu import HSTU
 from model.training.demo import FILE, write_demo_histories
-from model.training.interactions import Interactions
 from tests.model.builders import NUM_ITEMS, random_events, tiny_config
 from tests.model.training.data import interactions_of
 

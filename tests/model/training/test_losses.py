@@ -8,10 +8,11 @@ from torch import Tensor
 
 from model.config import ActionTask, ValueFormula
 from model.history import Event, History
+from model.network.batch import Batch, to_batch
 from model.network.heads import ActionHead
-from model.network.hstu import HSTU, Batch, Rows
-from model.training.batches import to_batch
-from model.training.losses import action_loss, retrieval_loss
+from model.network.hstu import HSTU, Rows
+from model.training.batches import parts_of
+from model.training.losses import Objective, action_loss, count, retrieval_loss
 from tests.model.builders import make_network, random_history, right_answers, tiny_config
 
 TASKS = (
@@ -26,8 +27,11 @@ def users(*lengths: int) -> list[History]:
 
 def losses(network: HSTU, batch: Batch) -> tuple[float, float]:
     with torch.no_grad():
-        rows = network(batch)
-        found = retrieval_loss(network, batch, rows), action_loss(network, batch, rows)
+        rows, counts = network(batch), count(network.config, [batch])
+        found = (
+            retrieval_loss(network, batch, rows, counts),
+            action_loss(network, batch, rows, counts),
+        )
     return found[0].item(), found[1].item()
 
 
@@ -71,8 +75,7 @@ def test_what_stands_in_the_padding_changes_no_loss_and_no_gradient() -> None:
     )
 
     def outcome(given: Batch) -> tuple[Tensor, ...]:
-        rows = network(given)
-        loss = retrieval_loss(network, given, rows) + action_loss(network, given, rows)
+        loss = Objective(network, action_weight=1.0)(given, count(network.config, [given]), True)
         return loss, *torch.autograd.grad(loss, list(network.parameters()))
 
     for before, after in zip(outcome(batch), outcome(other), strict=True):
@@ -92,7 +95,8 @@ def loss_of(events: list[Event], logits: list[list[float]]) -> float:
     network.action_head = GivenLogits(network.config)
     candidates = torch.tensor([logits])
     rows = Rows(torch.zeros(1, len(events) - 1, 16), candidates)
-    return action_loss(network, to_batch([History.of(events)]), rows).item()
+    batch = to_batch([History.of(events)])
+    return action_loss(network, batch, rows, count(network.config, [batch])).item()
 
 
 def test_two_tasks_by_hand() -> None:
@@ -131,3 +135,55 @@ def test_a_multilabel_loss_fits_the_probabilities_that_are_served() -> None:
     shared = [Event(0, 5, 0)]
     expected = -math.log((1 - click) * (1 - finish) * share) / 3
     assert loss_of(shared, [logits]) == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize("num_parts", [2, 3, 7])
+@pytest.mark.parametrize("action_weight", [0.0, 0.3])
+def test_a_step_in_parts_has_the_loss_and_the_gradient_of_the_whole(
+    num_parts: int, action_weight: float
+) -> None:
+    """Also where a part has no event of some task, or one event and nothing to retrieve."""
+    network = make_network(tiny_config(dropout=0.0))
+    histories = [*users(9, 4, 1, 6, 2, 7, 3), History.of([Event(3, 0, 5), Event(4, 0, 6)])]
+    objective = Objective(network, action_weight=action_weight)
+
+    def outcome(parts: list[Batch]) -> list[Tensor]:
+        counts = count(network.config, parts)
+        losses = [objective(part, counts, True) for part in parts]
+        total = torch.stack(losses).sum()
+        gradients = torch.autograd.grad(
+            total, list(network.parameters()), allow_unused=True, materialize_grads=True
+        )
+        return [total, *gradients]
+
+    whole, parts = outcome(parts_of(histories, 1)), outcome(parts_of(histories, num_parts))
+    for one, other in zip(whole, parts, strict=True):
+        torch.testing.assert_close(one, other, rtol=0, atol=1e-6)
+
+
+def test_steps_without_actions_have_no_candidate_rows() -> None:
+    network, batch = make_network(), to_batch(users(9, 4))
+    counts = count(network.config, [batch])
+    loss = Objective(network)(batch, counts, False)
+    loss.backward()
+    assert network.action_head is not None
+    assert all(parameter.grad is None for parameter in network.action_head.parameters())
+    expected = retrieval_loss(network, batch, network(batch), counts)
+    assert loss.item() == pytest.approx(expected.item(), abs=1e-6)
+
+
+def test_a_sampled_loss_is_the_full_one_when_every_other_item_is_drawn_alike() -> None:
+    """More negatives than items, so the mean over draws comes near: log(1 + n E[exp])."""
+    torch.manual_seed(0)
+    network, batch = make_network(), to_batch(users(9, 4))
+    rows, counts = network(batch), count(network.config, [batch])
+    num_items = network.config.num_items
+    found = retrieval_loss(network, batch, rows, counts, num_negatives=200 * num_items).item()
+    targets = batch.items[:, 1:][batch.valid[:, 1:]]
+    head = network.retrieval
+    logits = head(
+        head.prepare(rows.events[batch.valid[:, 1:]]), head.prepare_items(network.items.weight)
+    )
+    weights = torch.full_like(logits, 200.0).scatter(1, targets.unsqueeze(1), 1.0)
+    each = (logits + weights.log()).logsumexp(1) - logits.gather(1, targets.unsqueeze(1)).squeeze(1)
+    assert found == pytest.approx(each.mean().item(), abs=0.05)

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from model.training.softmax import full_softmax_loss
+from model.training.softmax import full_softmax_loss, sampled_softmax_loss
 from tests.model.builders import assert_close
 
 CHUNK = "model.training.softmax._CHUNK_FLOATS"
@@ -27,12 +27,12 @@ def outcome(loss: Tensor, given: tuple[Tensor, Tensor, Tensor]) -> tuple[Tensor,
 
 
 @pytest.mark.parametrize("rows", [1, 2, 3, 7, 100])
-def test_the_loss_is_the_mean_cross_entropy_in_chunks_of_any_size(
+def test_the_loss_is_the_summed_cross_entropy_in_chunks_of_any_size(
     monkeypatch: pytest.MonkeyPatch, rows: int
 ) -> None:
     monkeypatch.setattr(CHUNK, rows * NUM_ITEMS)
     queries, items, targets = given = inputs()
-    expected = outcome(F.cross_entropy(queries @ items.T, targets), given)
+    expected = outcome(F.cross_entropy(queries @ items.T, targets, reduction="sum"), given)
     assert_close(outcome(full_softmax_loss(*given), given), expected, tolerance=1e-12)
 
 
@@ -55,7 +55,8 @@ def test_large_logits_do_not_overflow() -> None:
     loss, *gradients = outcome(full_softmax_loss(*given), given)
     assert torch.isfinite(loss)
     assert all(bool(gradient.isfinite().all()) for gradient in gradients)
-    torch.testing.assert_close(loss, F.cross_entropy(queries @ items.T, targets).detach())
+    expected = F.cross_entropy(queries @ items.T, targets, reduction="sum")
+    torch.testing.assert_close(loss, expected.detach())
 
 
 def test_no_rows_cost_nothing() -> None:
@@ -69,3 +70,21 @@ def test_inputs_are_left_as_they_are() -> None:
     before = [tensor.detach().clone() for tensor in given]
     full_softmax_loss(*given).backward()
     assert_close([tensor.detach() for tensor in given], before, tolerance=0)
+
+
+@pytest.mark.parametrize("floats", [1, 64, 1 << 20])
+def test_sampled_negatives_are_other_items_and_count_once_each(
+    monkeypatch: pytest.MonkeyPatch, floats: int
+) -> None:
+    monkeypatch.setattr(CHUNK, floats)
+    queries, items, targets = inputs()
+    drawn = torch.tensor([[3, 1, 1, 8]] * NUM_ROWS)  # 3 is the target of three rows
+    monkeypatch.setattr(torch, "randint", lambda *_args, **_kwargs: drawn)
+    expected = torch.zeros((), dtype=torch.float64)
+    for query, target in zip(queries, targets.tolist(), strict=True):
+        others = [item for item in (3, 1, 1, 8) if item != target]
+        logits = items[[target, *others]] @ query
+        expected = expected + logits.logsumexp(0) - logits[0]
+    found = sampled_softmax_loss(queries, items, targets, 4)
+    given = (queries, items, targets)
+    assert_close(outcome(found, given), outcome(expected, given), tolerance=1e-12)

@@ -8,20 +8,25 @@ import torch
 from safetensors.torch import load_file
 
 from model.checkpoint import load
+from model.config import Window
+from model.data.interactions import Interactions
 from model.history import Event
-from model.training.evaluate import evaluate
-from model.training.interactions import Interactions
-from model.training.trainer import HELD_OUT, EpochReport, RunError, Trainer, TrainingOptions
+from model.training import curve
+from model.training.curve import EpochReport
+from model.training.options import TrainingOptions
+from model.training.processes import Processes
+from model.training.trainer import RunError, Trainer
 from tests.model.builders import assert_close, random_events, tiny_config
 from tests.model.training.data import cycling_users, interactions_of
 
 NUM_ITEMS = 30
-CONFIG = tiny_config(NUM_ITEMS, num_layers=2, norm_eps=1e-6, dropout=0.1)
+WINDOW = Window(capacity=6, keep=4)
+CONFIG = tiny_config(NUM_ITEMS, num_layers=2, norm_eps=1e-6, dropout=0.1, window=WINDOW)
 DATA = interactions_of(cycling_users(24, 12, NUM_ITEMS), NUM_ITEMS)
 
 
 def options(**overrides: Any) -> TrainingOptions:
-    fields = {"epochs": 3, "batch_users": 8, "max_length": 6, "learning_rate": 0.01}
+    fields = {"epochs": 3, "batch_users": 8, "learning_rate": 0.01}
     return TrainingOptions.model_validate(fields | overrides)
 
 
@@ -44,7 +49,7 @@ def assert_same_parameters(first: Trainer, second: Trainer) -> None:
 
 def test_a_pattern_is_learnt(tmp_path: Path) -> None:
     training = trainer(tmp_path, epochs=8)
-    untrained = evaluate(training.network, training.held_out("validation"), batch_users=8)
+    untrained = training._figures(training.held_out("validation"))
     reports = reports_of(training)
     assert [report.epoch for report in reports] == list(range(1, 9))
     assert reports[-1].loss < 0.4 * reports[0].loss
@@ -136,19 +141,18 @@ def test_the_best_epoch_becomes_the_checkpoint(tmp_path: Path) -> None:
     record = loaded.training
     assert (record["data"], record["best_epoch"]) == ("toy.zip", improved)
     assert record["options"] == training._options.model_dump()
-    validation, test = (
-        evaluate(loaded.network, training.held_out(which), batch_users=8)
-        for which in ("validation", "test")
-    )
+    validation = training._figures(training.held_out("validation"))
+    test = training._figures(training.held_out("test"))
     assert record["validation_NDCG@10"] == validation["NDCG@10"]
     assert record["test"] == test
 
 
 def test_the_prior_is_the_share_of_training_events(tmp_path: Path) -> None:
     training = trainer(tmp_path)
-    assert torch.equal(training.network.retrieval.prior, DATA.log_shares(HELD_OUT))
+    seen = DATA.without_last(2).log_shares()
+    assert torch.equal(training.network.retrieval.prior, seen)
     reports_of(training)
-    assert torch.equal(training.network.retrieval.prior, DATA.log_shares(HELD_OUT))
+    assert torch.equal(training.network.retrieval.prior, seen)
 
 
 def test_the_last_two_events_are_held_out(tmp_path: Path) -> None:
@@ -156,9 +160,10 @@ def test_the_last_two_events_are_held_out(tmp_path: Path) -> None:
     users = [random_events(length, seed=length) for length in (2, 3, 9, 0)]
     training = trainer(tmp_path, interactions_of(users, NUM_ITEMS))
     tests, validations = training.held_out("test"), training.held_out("validation")
-    assert [history.events for history in tests] == [users[1], users[2]]
-    assert [history.events for history in validations] == [users[1][:-1], users[2][:-1]]
-    windows = [event for window in training._windows for event in window.events]
+    assert [case.history.events for case in tests] == [users[1], users[2]]
+    assert [case.history.events for case in validations] == [users[1][:-1], users[2][:-1]]
+    assert all(torch.equal(c.masked, c.history.items[:-1]) for c in tests + validations)
+    windows = [event for window in training._windows() for event in window.events]
     assert set(windows) == set(users[2][:-2])
 
 
@@ -180,6 +185,64 @@ def test_a_folder_of_another_run_is_refused(
         trainer(tmp_path / "run", **other)
     after = load_file(tmp_path / "run" / "state.safetensors")
     assert_close(list(after.values()), list(before.values()), tolerance=0)
+
+
+def test_processes_that_can_not_share_a_step_evenly_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(RunError, match=r"3 parts .* choose a multiple of 2 for --accumulate"):
+        Trainer(CONFIG, options(accumulate=3), DATA, tmp_path, Processes(count=2))
+
+
+def test_the_learning_rate_falls_to_nothing_over_the_epochs(tmp_path: Path) -> None:
+    """And so the number of epochs can not change on the way."""
+    training = trainer(tmp_path, epochs=2, decay="linear")
+    rates = []
+    for _ in training.train(
+        lambda _done, _total: rates.append(training._optimizer.param_groups[0]["lr"])
+    ):
+        pass
+    assert rates == pytest.approx([0.01 * left / 12 for left in range(12, 0, -1)])
+    with pytest.raises(RunError, match="another options"):
+        trainer(tmp_path, epochs=3, decay="linear")
+
+
+def test_actions_are_trained_every_so_many_steps(tmp_path: Path) -> None:
+    training = trainer(tmp_path, action_every=3, epochs=1)
+    asked: list[bool] = []
+    training._objective.register_forward_pre_hook(lambda _module, args: asked.append(args[2]))
+    reports_of(training)
+    assert asked == [True, False, False] * 2
+
+
+def test_tied_events_are_shuffled_anew_in_every_epoch(tmp_path: Path) -> None:
+    users = [
+        [event._replace(timestamp=7) for event in user[:9]] for user in cycling_users(40, 9, 30)
+    ]
+    later = [[*user, Event(0, 1, 8), Event(1, 1, 9)] for user in users]
+    training = trainer(tmp_path, interactions_of(later, NUM_ITEMS), shuffle_ties=0.5)
+    stable = [h.items.tolist() for h in training._seen.histories()]
+    windows = [[w.items.tolist() for w in training._windows()]]
+    training.epoch = 1
+    windows.append([w.items.tolist() for w in training._windows()])
+    assert windows[0] != windows[1]
+    kept = sum(stable[user][-7:] in windows[0] for user in range(len(users)))
+    assert 8 < kept < 32
+
+
+def test_a_resumed_run_keeps_the_record_of_its_epochs(tmp_path: Path) -> None:
+    first = trainer(tmp_path, epochs=2)
+    done = reports_of(first)
+    lost = (tmp_path / "metrics.jsonl").read_text()
+    (tmp_path / "metrics.jsonl").write_text(lost + lost.splitlines()[-1] + "\n")  # not yet saved
+    second = trainer(tmp_path, epochs=3)
+    assert second.reports == done
+    done += reports_of(second)
+    assert curve.read(tmp_path, 9) == done
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_reduced_precision_learns_as_well(tmp_path: Path, precision: str) -> None:
+    reports = reports_of(trainer(tmp_path, epochs=8, precision=precision))
+    assert reports[-1].validation["NDCG@10"] > 0.9
 
 
 def test_a_folder_of_another_network_or_catalogue_is_refused(tmp_path: Path) -> None:
@@ -205,13 +268,20 @@ def test_a_folder_of_other_events_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("field", "value"),
     [
-        *((name, 0) for name in ("epochs", "patience", "batch_users", "max_length")),
+        *(
+            (name, 0)
+            for name in ("epochs", "patience", "batch_users", "validate_every", "accumulate")
+        ),
+        ("action_every", 0),
+        ("num_negatives", 0),
+        ("shuffle_ties", 1.5),
+        ("hold_out", "none"),
         ("learning_rate", 0.0),
         ("weight_decay", -1.0),
         ("action_weight", -0.1),
         ("momentum", 0.9),
     ],
 )
-def test_an_impossible_option_names_itself(field: str, value: float) -> None:
+def test_an_impossible_option_names_itself(field: str, value: object) -> None:
     with pytest.raises(ValueError, match=rf"(?m)^{field}\b"):
         options(**{field: value})

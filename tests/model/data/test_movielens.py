@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from model.data.movielens import DataError, read_movielens
 from model.history import Event
 from model.items import Items
-from model.training.movielens import DataError, read_movielens
 from tests.model.training.data import MEMBERS_1M, MEMBERS_LATEST, archive_of
 
 RATINGS, MOVIES = "ml-latest/ratings.csv", "ml-latest/movies.csv"
@@ -86,7 +86,7 @@ def test_malformed_ratings_are_refused(tmp_path: Path, rows: str) -> None:
 
 def test_malformed_ratings_are_counted(tmp_path: Path) -> None:
     path = latest(tmp_path, "1,20,4.0,1\n1,10,9.0,5\n1,10,,5\n")
-    with pytest.raises(DataError, match="2 of 3 rating rows are malformed"):
+    with pytest.raises(DataError, match=r"2 of 3 rating rows are malformed \(first: row 2\)"):
         read_movielens(path)
 
 
@@ -177,7 +177,7 @@ def test_an_archive_that_needs_another_program_is_refused(
 def test_an_archive_that_unpacks_to_too_much_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("model.training.movielens._MAX_MEMBER_BYTES", 60)
+    monkeypatch.setattr("model.data.movielens._MAX_MEMBER_BYTES", 60)
     path = archive_of(tmp_path / "data.zip", MEMBERS_1M | {"ml-1m/ratings.dat": "1" * 61})
     with pytest.raises(DataError, match=rf"{path}: ratings\.dat unpacks to .* too large"):
         read_movielens(path)

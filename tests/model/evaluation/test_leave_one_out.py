@@ -7,9 +7,10 @@ import pytest
 import torch
 
 from model.config import Window
+from model.evaluation.leave_one_out import MISS, Case, predict
+from model.evaluation.metrics import CUTOFFS, action_nll, ranking_metrics
 from model.history import Event, History
 from model.network.hstu import HSTU
-from model.training.evaluate import CUTOFFS, evaluate
 from tests.model.builders import (
     EVERY_ITEM,
     make_network,
@@ -41,6 +42,15 @@ def arc_network(**overrides: Any) -> HSTU:
 
 def history(*items: int, action: int = 1) -> History:
     return History.of([Event(item, action, place) for place, item in enumerate(items)])
+
+
+def evaluate(network: HSTU, histories: list[History], *, batch_users: int) -> dict[str, float]:
+    """With the whole history masked."""
+    cases = [Case(history, history.items[:-1]) for history in histories]
+    predictions = predict(network, cases, batch_users=batch_users)
+    loss = action_nll(predictions)
+    metrics = ranking_metrics(predictions.ranks)
+    return metrics if loss is None else metrics | {"action_nll": loss}
 
 
 def expected_of(ranks: list[int]) -> dict[str, float]:
@@ -77,12 +87,45 @@ def test_metrics_are_means_over_the_users(batch_users: int) -> None:
     assert found == pytest.approx(expected_of([0, 57, 11, 3]))
 
 
-def test_items_as_near_as_the_target_do_not_push_it_down() -> None:
+def test_items_as_near_as_the_target_come_before_it() -> None:
+    """A model that says the same of everything has learnt nothing."""
     network = arc_network()
     with torch.no_grad():
         network.items.weight[1:] = torch.tensor([0.0, 1.0])  # all of them at a right angle to 0
-    found = evaluate(network, [history(0, 7)], batch_users=1)
-    assert found["NDCG@10"] == 1.0
+    assert ranks_of(network, history(0, 7)) == [NUM_ON_ARC - 2]
+
+
+def ranks_of(network: HSTU, *histories: History) -> list[int]:
+    cases = [Case(history, history.items[:-1]) for history in histories]
+    return predict(network, cases).ranks.tolist()
+
+
+def test_a_score_that_is_not_a_number_ranks_last() -> None:
+    network = arc_network()
+    with torch.no_grad():
+        network.items.weight[7] = torch.nan
+    assert ranks_of(network, history(0, 7)) == [NUM_ON_ARC - 1]
+
+
+def test_a_target_outside_the_vocabulary_is_a_miss() -> None:
+    case = Case(history(0, 1), torch.tensor([0]), known=False)
+    assert predict(arc_network(), [case]).ranks.tolist() == [MISS]
+
+
+def test_items_that_are_no_candidates_do_not_come_before() -> None:
+    case = Case(history(0, 9), torch.tensor([], dtype=torch.int64))
+    network = arc_network()
+    ranks = [
+        int(predict(network, [case], unranked=unranked).ranks)
+        for unranked in (None, torch.tensor([2, 3, 200]))
+    ]
+    assert ranks == [9, 7]  # nothing is masked: item 0 itself is the nearest
+
+
+def test_without_a_history_the_prior_ranks() -> None:
+    network = arc_network()
+    network.retrieval.prior.copy_(-torch.arange(NUM_ON_ARC).float())
+    assert ranks_of(network, history(5), history(0, 1)) == [5, 0]
 
 
 def test_what_was_seen_before_the_window_is_left_out_too() -> None:
@@ -99,8 +142,8 @@ def test_an_event_without_an_action_says_nothing_about_actions() -> None:
 
 
 def test_scores_are_those_that_are_served() -> None:
-    """The last `keep` events before the target, asked at the target's time."""
-    network = make_network(tiny_config(window=Window(capacity=20, keep=10)))
+    """The events of a full window before the target, asked at the target's time."""
+    network = make_network(tiny_config(window=Window(capacity=10, keep=7)))
     histories = [random_history(length, seed=length) for length in (2, 3, 8, 11, 12, 25)]
     ranks, losses = [], []
     for whole in histories:

@@ -1,7 +1,7 @@
 """Owns reading MovieLens archives in their original layouts.
 
 Never changes them: rows keep their order, so that sorting by time is stable. Layouts known: 1M
-(`ratings.dat`, fields apart by `::`, Latin-1 titles) and latest (`ratings.csv`, `movies.csv`).
+(`ratings.dat`, fields apart by `::`, Latin-1 titles), 20M and later (`ratings.csv`, `movies.csv`).
 """
 
 import io
@@ -10,17 +10,14 @@ import zlib
 from pathlib import Path
 
 import polars as pl
-import torch
 
-from model.items import Items
+from model.data.actions import rating_index
+from model.data.errors import DataError as DataError
+from model.data.frame import from_frame
+from model.data.interactions import Interactions
 from model.presets import RATING_TASK
-from model.training.interactions import Interactions
 
 _MAX_MEMBER_BYTES = 2 << 30
-
-
-class DataError(Exception):
-    """A data file can not be used; the message names it and what is wrong."""
 
 
 def read_movielens(path: Path) -> Interactions:
@@ -37,7 +34,10 @@ def read_movielens(path: Path) -> Interactions:
             elif "ratings.csv" in members:
                 ratings, movies = _read_latest(archive, members)
             else:
-                raise DataError(f"{path}: holds neither ratings.dat nor ratings.csv")
+                raise DataError(
+                    f"{path}: holds neither ratings.dat nor ratings.csv; pass an archive of "
+                    "MovieLens 1M, 20M or later, or a table by itself"
+                )
         return _to_interactions(path, ratings, movies)
     except FileNotFoundError as error:
         raise DataError(
@@ -45,7 +45,10 @@ def read_movielens(path: Path) -> Interactions:
             "and pass its path"
         ) from error
     except _UNREADABLE as error:
-        raise DataError(f"{path} is not a readable MovieLens archive: {error}") from error
+        reason = (str(error).splitlines() or [""])[0]
+        raise DataError(
+            f"{path} is not a readable MovieLens archive: {reason}; it may be damaged, get it again"
+        ) from error
 
 
 _UNREADABLE = (
@@ -76,7 +79,8 @@ def _read_1m(archive: zipfile.ZipFile, members: _Members) -> tuple[pl.DataFrame,
 
 
 def _read_latest(archive: zipfile.ZipFile, members: _Members) -> tuple[pl.DataFrame, pl.DataFrame]:
-    ratings = pl.read_csv(_member(archive, members, "ratings.csv"))
+    text = _member(archive, members, "ratings.csv")
+    ratings = pl.read_csv(text, schema_overrides={"rating": pl.Float64})
     movies = pl.read_csv(_member(archive, members, "movies.csv"))
     ratings = ratings.rename({"userId": "user", "movieId": "item"}).cast(_RATINGS)  # type: ignore[arg-type]
     return ratings, movies.rename({"movieId": "item"})
@@ -90,37 +94,16 @@ def _member(archive: zipfile.ZipFile, members: _Members, name: str) -> bytes:
 
 
 def _to_interactions(path: Path, ratings: pl.DataFrame, movies: pl.DataFrame) -> Interactions:
-    bad = ratings.filter(
+    bad = ratings.select(
         pl.any_horizontal(pl.all().is_null()) | ~pl.col("rating").is_between(0.5, 5)
-    )
-    if len(bad) or not len(ratings):
-        raise DataError(f"{path}: {len(bad)} of {len(ratings)} rating rows are malformed")
-    rated = ratings.select("item").unique().join(movies, on="item", how="left").sort("item")
-    items = Items(
-        [
-            {"item_id": str(item), "title": title or "", "genres": genres or ""}
-            for item, title, genres in rated.select("item", "title", "genres").iter_rows()
-        ]
-    )
-    action = RATING_TASK.actions.index
-    ratings = (
-        ratings.with_columns(
-            pl.when(pl.col("rating") < 3)
-            .then(1 + action("negative"))
-            .when(pl.col("rating") < 4)
-            .then(1 + action("neutral"))
-            .otherwise(1 + action("positive"))
-            .alias("action")
+    ).to_series()
+    if bad.any():
+        raise DataError(
+            f"{path}: {bad.sum()} of {len(ratings)} rating rows are malformed (first: row "
+            f"{bad.arg_true()[0] + 1}); a user, a movie, a rating of 0.5 to 5 and a time are needed"
         )
-        .join(rated.select("item").with_row_index("index"), on="item", maintain_order="left")
-        .sort("user", "timestamp", maintain_order=True)
-    )
-    users = ratings.group_by("user", maintain_order=True).len()
-    offsets = torch.zeros(len(users) + 1, dtype=torch.int64)
-    offsets[1:] = torch.tensor(users["len"].to_list()).cumsum(0)
-    index, actions, times = (
-        torch.tensor(ratings[column].cast(pl.Int64).to_list())
-        for column in ("index", "action", "timestamp")
-    )
-    user_ids = [str(user) for user in users["user"]]
-    return Interactions(items, user_ids, offsets, index, actions, times)
+    if not len(ratings):
+        raise DataError(f"{path}: has no ratings; get the archive again")
+    events = ratings.with_columns(rating_index(ratings["rating"]).alias("action"))
+    listed = movies.select("item", "title", "genres")
+    return from_frame(events, tasks=(RATING_TASK,), listed=listed)

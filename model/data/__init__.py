@@ -1,0 +1,1 @@
+"""Interactions: what they are, and where they come from."""

@@ -1,0 +1,134 @@
+"""Owns the evaluation of a checkpoint on interactions under a protocol.
+
+Never trains. Data and checkpoint meet by item ids and action names, so a checkpoint of any origin
+can be measured on any data that shares them.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from model.checkpoint import Checkpoint
+from model.config import NO_ACTION
+from model.data.interactions import NUM_HELD_OUT, Interactions
+from model.evaluation.leave_one_out import Case, predict
+from model.evaluation.metrics import TaskQuality, action_quality, ranking_metrics
+from model.evaluation.protocols import Protocol
+from model.history import History
+
+
+class EvaluationError(Exception):
+    """Data and checkpoint do not go together; the message says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """The figures, and what a reader must know to compare them."""
+
+    metrics: dict[str, float]
+    tasks: dict[str, TaskQuality]
+    num_users: int
+    num_candidates: int
+    unknown_candidates: int  # not in the checkpoint's vocabulary: never ranked before the target
+    unknown_targets: int  # counted as misses
+    trained_targets: int | None  # targets that training has seen; None where that is not known
+
+
+def evaluate(
+    checkpoint: Checkpoint,
+    data: Interactions,
+    protocol: Protocol,
+    *,
+    batch_users: int = 128,
+    on_batch: Callable[[int, int], None] = lambda _done, _total: None,
+) -> Evaluation:
+    """Predict each user's last event.
+
+    Raises:
+        EvaluationError: no user or no item to evaluate.
+    """
+    ordered = data.shuffle_ties(protocol.seed) if protocol.sort == "shuffled" else data
+    vocabulary = _vocabulary(checkpoint, data)
+    if not bool((vocabulary >= 0).any()):
+        raise EvaluationError(
+            f"none of the data's {len(data.items)} items is in the checkpoint, whose ids look like "
+            f"{checkpoint.items.ids[:3]}; the data's look like {data.items.ids[:3]}"
+        )
+    actions = _actions(checkpoint, data)
+    users = (data.lengths() >= protocol.min_events).nonzero().flatten().tolist()
+    if not users:
+        raise EvaluationError(f"no user has {protocol.min_events} events or more")
+    capacity = checkpoint.config.window.capacity
+    cases = [
+        _case(ordered.history(user), vocabulary, actions, protocol, capacity) for user in users
+    ]
+    predictions = predict(
+        checkpoint.network,
+        cases,
+        unranked=_unranked(checkpoint, vocabulary, protocol),
+        batch_users=batch_users,
+        on_batch=on_batch,
+    )
+    listed = data.num_listed if protocol.candidates == "listed" else len(data.items)
+    return Evaluation(
+        metrics=ranking_metrics(predictions.ranks),
+        tasks=action_quality(checkpoint.config.tasks, predictions),
+        num_users=len(users),
+        num_candidates=listed,
+        unknown_candidates=listed - int((vocabulary >= 0).sum()),
+        unknown_targets=sum(not case.known for case in cases),
+        trained_targets=_trained_targets(checkpoint, data, ordered, users),
+    )
+
+
+def _vocabulary(checkpoint: Checkpoint, data: Interactions) -> Tensor:
+    """(data items,) the checkpoint's index of each, -1 where it has none."""
+    index = checkpoint.items.index
+    return torch.tensor([index.get(item_id, -1) for item_id in data.items.ids])
+
+
+def _actions(checkpoint: Checkpoint, data: Interactions) -> Tensor:
+    """(1 + data actions,) the checkpoint's index of each, NO_ACTION where it has none."""
+    index = checkpoint.config.action_index
+    names = [action for task in data.tasks for action in task.actions]
+    return torch.tensor([NO_ACTION, *(index.get(name, NO_ACTION) for name in names)])
+
+
+def _case(
+    whole: History, vocabulary: Tensor, actions: Tensor, protocol: Protocol, capacity: int
+) -> Case:
+    items, times = vocabulary[whole.items], whole.timestamps
+    kept = items >= 0
+    kept[-1] = True  # the target has its place even where it is unknown
+    items, times, taken = items[kept], times[kept].clone(), actions[whole.actions[kept]]
+    known = bool(items[-1] >= 0)
+    before = items[:-1]
+    masked = {"full": before, "window": before[-capacity:], "none": before[:0]}[protocol.mask]
+    if protocol.query_time == "last_event" and len(before):
+        times[-1] = times[-2]
+    return Case(History(items.clamp(min=0), taken, times), masked, known)
+
+
+def _unranked(checkpoint: Checkpoint, vocabulary: Tensor, protocol: Protocol) -> Tensor:
+    """The checkpoint's items that are not among the candidates."""
+    ranked = torch.zeros(len(checkpoint.items), dtype=torch.bool)
+    ranked[vocabulary[vocabulary >= 0]] = True
+    return (~ranked & (protocol.candidates == "rated")).nonzero().flatten()
+
+
+def _trained_targets(
+    checkpoint: Checkpoint, data: Interactions, ordered: Interactions, users: list[int]
+) -> int | None:
+    """How many last events of `ordered` were not held out from training on `data`."""
+    record = checkpoint.training
+    options = record.get("options")
+    if record.get("events") != data.digest() or not isinstance(options, dict):
+        return None
+    seen = data.without_last(NUM_HELD_OUT, with_ties=options.get("hold_out") == "ties").lengths()
+    num_trained = 0
+    for user, length in zip(users, seen[users].tolist(), strict=True):
+        held_out = set(data.history(user, length).events)
+        num_trained += ordered.history(user, -1).events[0] not in held_out
+    return num_trained

@@ -1,0 +1,53 @@
+"""Owns what a training run can be told. Never trains."""
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class TrainingOptions(BaseModel):
+    """What training does; all of it goes into the checkpoint's `training` record."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    epochs: int = Field(default=100, ge=1)
+    patience: int = Field(default=20, ge=1, description="epochs without a better validation")
+    validate_every: int = Field(default=1, ge=1, description="epochs between validations")
+    seed: int = 0
+
+    hold_out: Literal["events", "ties"] = Field(
+        default="events",
+        description="what is kept from training: each user's last two events, or all that "
+        "happened since the earlier of the two, so that no order of tied events leaks a target",
+    )
+    windows: Literal["last", "all"] = Field(
+        default="all", description="train on each user's last window, or on all of the history"
+    )
+    shuffle_ties: float = Field(
+        default=0.0, ge=0, le=1, description="share of windows whose tied events are shuffled"
+    )
+
+    batch_users: int = Field(default=128, ge=1, description="windows per step")
+    accumulate: int = Field(
+        default=1, ge=1, description="parts of a step, run one after another or by many processes"
+    )
+    learning_rate: float = Field(default=1e-3, gt=0)
+    decay: Literal["none", "linear"] = Field(
+        default="none", description="of the learning rate; linear: to nothing, over `epochs`"
+    )
+    weight_decay: float = Field(default=0.0, ge=0)
+    precision: Literal["float32", "bfloat16"] = Field(
+        default="float32", description="of the matrix products; weights and sums stay float32"
+    )
+
+    loss: Literal["full", "sampled"] = "full"
+    num_negatives: int = Field(default=128, ge=1, description="per event, for the sampled loss")
+    action_weight: float = Field(default=0.5, ge=0, description="weight of the action loss")
+    action_every: int = Field(
+        default=1, ge=1, description="steps between two that have candidate rows and action loss"
+    )
+
+    @property
+    def identity(self) -> dict[str, object]:
+        """What a run can not change on its way."""
+        free = {"epochs", "patience"} if self.decay == "none" else {"patience"}
+        return self.model_dump(mode="json", exclude=free)

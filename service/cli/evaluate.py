@@ -1,0 +1,151 @@
+"""Owns `mfalcon evaluate`."""
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from service.cli.data import EXTRA, complain, open_interactions
+from service.cli.output import Output, print_json, print_table, progress, where
+
+if TYPE_CHECKING:
+    from model.checkpoint import Checkpoint
+    from model.evaluation.evaluate import Evaluation
+    from model.evaluation.protocols import Protocol
+
+
+def evaluate(
+    checkpoint: Annotated[Path, typer.Argument(help="checkpoint folder")],
+    data: Annotated[str, typer.Option(help="a file, or the name of a public set")],
+    protocol: Annotated[str, typer.Option(help="meta, tf, rectools or genrec")] = "rectools",
+    sort: Annotated[str | None, typer.Option(help="stable or shuffled ties")] = None,
+    mask: Annotated[str | None, typer.Option(help="of history: full, window or none")] = None,
+    candidates: Annotated[str | None, typer.Option(help="rated or listed")] = None,
+    query_time: Annotated[str | None, typer.Option(help="target or last_event")] = None,
+    min_events: Annotated[int | None, typer.Option(help="leave out users with fewer")] = None,
+    seed: Annotated[int | None, typer.Option(help="of the shuffled order")] = None,
+    reliability: Annotated[
+        Path | None, typer.Option(help="draw predicted against observed actions, a PNG")
+    ] = None,
+    threads: Annotated[int | None, typer.Option(min=1, help="default: what torch takes")] = None,
+    output: Output = "table",
+) -> None:
+    """Predict each user's last event under a published protocol; each switch can be set apart."""
+    import torch
+    from pydantic import ValidationError
+
+    from model.allocator import keep_freed_memory
+    from model.checkpoint import load
+
+    try:
+        from model.data.errors import DataError
+        from model.evaluation.evaluate import EvaluationError
+        from model.evaluation.evaluate import evaluate as run
+    except ImportError as error:
+        complain(f"mfalcon evaluate {EXTRA} ({error})")
+        raise typer.Exit(2) from error
+    from model.evaluation.protocols import PROTOCOLS, Protocol
+    from model.evaluation.reliability import draw
+
+    keep_freed_memory()
+    if threads:
+        torch.set_num_threads(threads)
+    asked = {
+        "sort": sort,
+        "mask": mask,
+        "candidates": candidates,
+        "query_time": query_time,
+        "min_events": min_events,
+        "seed": seed,
+    }
+    try:
+        if protocol not in PROTOCOLS:
+            raise EvaluationError(f"no protocol {protocol}; there are {', '.join(PROTOCOLS)}")
+        switches = Protocol.model_validate(
+            PROTOCOLS[protocol].model_dump()
+            | {name: value for name, value in asked.items() if value is not None}
+        )
+        loaded = load(checkpoint)
+        if reliability and not loaded.config.tasks:
+            raise EvaluationError(f"{checkpoint} predicts no actions; there is nothing to draw")
+        interactions = open_interactions(data)
+        with progress() as bar:
+            task = bar.add_task("users")
+            found = run(
+                loaded,
+                interactions,
+                switches,
+                on_batch=lambda done, total: bar.update(task, completed=done, total=total),
+            )
+        if reliability:
+            draw(found.tasks, reliability)
+    except (DataError, EvaluationError, ValidationError, ValueError, OSError) as error:
+        complain(f"mfalcon: {error}")
+        raise typer.Exit(2) from error
+    result = _result(loaded, Path(data).name, protocol, switches, found)
+    if output == "json":
+        print_json(result)
+    else:
+        _print(result)
+
+
+def _result(
+    checkpoint: "Checkpoint", data: str, protocol: str, switches: "Protocol", found: "Evaluation"
+) -> dict[str, Any]:
+    record = checkpoint.training
+    options = record.get("options")
+    chosen = (
+        f"best validation NDCG@10, epoch {record['best_epoch']}"
+        if "best_epoch" in record
+        else "as imported"
+    )
+    return {
+        "checkpoint": checkpoint.name,
+        "fingerprint": checkpoint.digests().fingerprint.hex(),
+        "data": data,
+        "protocol": protocol,
+        "switches": switches.model_dump()
+        | {
+            "history": checkpoint.config.window.capacity,
+            "epoch": chosen,
+            "held_out": options.get("hold_out") if isinstance(options, dict) else None,
+            "training_seed": options.get("seed") if isinstance(options, dict) else None,
+        },
+        "users": found.num_users,
+        "num_candidates": found.num_candidates,
+        "unknown_candidates": found.unknown_candidates,
+        "unknown_targets": found.unknown_targets,
+        "trained_targets": found.trained_targets,
+        "metrics": found.metrics,
+        "actions": {name: asdict(quality) for name, quality in found.tasks.items()},
+    } | where()
+
+
+def _print(result: dict[str, Any]) -> None:
+    facts = {
+        name: result[name]
+        for name in ("users", "num_candidates", "unknown_candidates", "unknown_targets")
+    }
+    trained = result["trained_targets"]
+    facts["trained_targets"] = "unknown: trained on other data" if trained is None else trained
+    switches = [[name, str(value)] for name, value in (result["switches"] | facts).items()]
+    print_table(f"protocol {result['protocol']} on {result['data']}", ["switch", "value"], switches)
+    metrics = result["metrics"]
+    cutoffs = [name.split("@")[1] for name in metrics if name.startswith("HR")]
+    rows = [[f"@{k}", f"{metrics[f'HR@{k}']:.4f}", f"{metrics[f'NDCG@{k}']:.4f}"] for k in cutoffs]
+    print_table(f"{result['checkpoint']}: next item", ["", "HR", "NDCG"], rows)
+    for task, quality in result["actions"].items():
+        print_table(
+            f"{task}: normalised entropy {_figure(quality['normalised_entropy'])} over "
+            f"{quality['num_events']} events",
+            ["action", "share", "AUC", "calibration error"],
+            [
+                [name, *(_figure(a[key]) for key in ("share", "auc", "calibration_error"))]
+                for name, a in quality["actions"].items()
+            ],
+        )
+
+
+def _figure(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4f}"

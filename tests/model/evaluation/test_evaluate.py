@@ -1,0 +1,161 @@
+"""A protocol's switches do what they say, and data meets a checkpoint by ids and names."""
+
+from typing import Any
+
+import pytest
+import torch
+
+from model.checkpoint import Checkpoint
+from model.config import ActionTask, Window
+from model.data.interactions import Interactions
+from model.evaluation.evaluate import Evaluation, EvaluationError, evaluate
+from model.evaluation.leave_one_out import Case, predict
+from model.evaluation.protocols import PROTOCOLS, Protocol
+from model.history import Event
+from model.items import Items
+from tests.model.builders import make_network, tiny_config
+from tests.model.training.data import interactions_of
+
+NUM_ITEMS = 12
+USERS = [
+    [Event(item, 1 + item % 3, second) for item, second in enumerate((1, 2, 3, 5, 5, 5, 8))],
+    [Event(9, 1, 4), Event(8, 2, 4), Event(7, 0, 4)],
+    [Event(3, 1, 9)],
+]
+TASKS = (ActionTask(name="rating", actions=("negative", "neutral", "positive")),)
+
+
+def data_of(users: list[list[Event]] = USERS, **changes: Any) -> Interactions:
+    made = interactions_of(users, NUM_ITEMS)
+    fields = {name: getattr(made, name) for name in ("items", "user_ids", "offsets")}
+    columns = {name: getattr(made, name) for name in ("item", "action", "timestamp")}
+    return Interactions(**(fields | columns | {"tasks": TASKS, "num_listed": 20} | changes))
+
+
+def checkpoint_of(ids: list[str], **training: object) -> Checkpoint:
+    config = tiny_config(
+        len(ids), tasks=TASKS, value={}, window=Window(capacity=4, keep=3), dropout=0.0
+    )
+    items = Items([{"item_id": item_id} for item_id in ids])
+    return Checkpoint("tiny", make_network(config), items, dict(training))
+
+
+ALL = [f"i{n}" for n in range(NUM_ITEMS)]
+
+
+def protocol(**changes: Any) -> Protocol:
+    return PROTOCOLS["rectools"].model_copy(update=changes)
+
+
+def cases(
+    monkeypatch: pytest.MonkeyPatch, chosen: Protocol, ids: list[str] = ALL, **data: Any
+) -> tuple[list[Case], list[int], Evaluation]:
+    """What was predicted, which items were left out of the ranking, and the outcome."""
+    seen: list[tuple[list[Case], list[int]]] = []
+
+    def spy(network: Any, given: Any, *, unranked: torch.Tensor, **more: Any) -> Any:
+        seen.append((given, unranked.tolist()))
+        return predict(network, given, unranked=unranked, **more)
+
+    monkeypatch.setattr("model.evaluation.evaluate.predict", spy)
+    found = evaluate(checkpoint_of(ids), data_of(**data), chosen)
+    return (*seen[0], found)
+
+
+def test_the_last_event_is_predicted_from_those_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    given, unranked, found = cases(monkeypatch, protocol())
+    assert [case.history.events for case in given] == USERS[:2]
+    assert [case.masked.tolist() for case in given] == [list(range(6)), [9, 8]]
+    assert unranked == []
+    assert (found.num_users, found.num_candidates, found.unknown_candidates) == (2, NUM_ITEMS, 0)
+    assert set(found.tasks) == {"rating"}
+    assert found.tasks["rating"].num_events == 1  # the other target has no action
+
+
+@pytest.mark.parametrize(
+    ("mask", "masked"), [("full", list(range(6))), ("window", [2, 3, 4, 5]), ("none", [])]
+)
+def test_masks(monkeypatch: pytest.MonkeyPatch, mask: str, masked: list[int]) -> None:
+    assert cases(monkeypatch, protocol(mask=mask))[0][0].masked.tolist() == masked
+
+
+def test_the_request_may_know_the_time_of_the_newest_event_only(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    data = data_of()
+    given, _, _ = cases(monkeypatch, protocol(query_time="last_event"))
+    assert given[0].history.timestamps.tolist() == [1, 2, 3, 5, 5, 5, 5]
+    assert torch.equal(data.timestamp, data_of().timestamp)
+
+
+def test_a_shuffled_order_changes_tied_events_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    targets = set()
+    for seed in range(30):
+        with monkeypatch.context() as patch:
+            given, _, _ = cases(patch, protocol(sort="shuffled", seed=seed))
+        assert given[0].history.items.tolist()[-1] == 6
+        assert sorted(given[0].history.items.tolist()[3:6]) == [3, 4, 5]
+        targets.add(int(given[1].history.items[-1]))
+    assert targets == {7, 8, 9}
+
+
+def test_items_without_an_event_are_candidates_only_where_listed_ones_are(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    more = [*ALL, "unrated"]
+    assert cases(monkeypatch, protocol(), more)[1] == [NUM_ITEMS]
+    monkeypatch.undo()
+    _, unranked, found = cases(monkeypatch, protocol(candidates="listed"), more)
+    assert unranked == []
+    assert (found.num_candidates, found.unknown_candidates) == (20, 8)
+
+
+def test_items_that_the_checkpoint_does_not_know(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a history they are left out; as a target they are a miss."""
+    given, _, found = cases(monkeypatch, protocol(), ["i8", *ALL[:7]])
+    assert given[0].history.items.tolist() == [1, 2, 3, 4, 5, 6, 7]  # another order
+    assert [case.known for case in given] == [True, False]
+    assert found.unknown_targets == 1
+    assert found.metrics["HR@200"] == 0.5
+
+
+def test_actions_meet_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    other = (ActionTask(name="r", actions=("positive", "unheard", "negative")),)
+    given, _, _ = cases(monkeypatch, protocol(), tasks=other)
+    assert [event.action for event in given[0].history.events] == [3, 0, 1, 3, 0, 1, 3]
+
+
+def test_short_users_can_be_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert len(cases(monkeypatch, protocol(min_events=4))[0]) == 1
+    with pytest.raises(EvaluationError, match="no user has 9 events"):
+        evaluate(checkpoint_of(ALL), data_of(), protocol(min_events=9))
+
+
+def test_data_of_another_catalogue_is_refused() -> None:
+    with pytest.raises(EvaluationError, match=r"none of the data's 12 items .*'x'.*'i0'"):
+        evaluate(checkpoint_of(["x"]), data_of(), protocol())
+
+
+@pytest.mark.parametrize(
+    ("hold_out", "sort", "some"),
+    [("events", "stable", False), ("events", "shuffled", True), ("ties", "shuffled", False)],
+)
+def test_targets_that_training_saw_are_counted(hold_out: str, sort: str, some: bool) -> None:
+    data = data_of()
+    checkpoint = checkpoint_of(ALL, events=data.digest(), options={"hold_out": hold_out})
+    counts = [
+        evaluate(checkpoint, data, protocol(sort=sort, seed=seed)).trained_targets
+        for seed in range(12)
+    ]
+    assert None not in counts
+    assert any(counts) == some
+
+
+def test_without_the_training_data_nothing_is_known_of_it() -> None:
+    checkpoint = checkpoint_of(ALL, events="other", options={"hold_out": "ties"})
+    assert evaluate(checkpoint, data_of(), protocol()).trained_targets is None
+
+
+@pytest.mark.parametrize("name", PROTOCOLS)
+def test_every_protocol_runs(name: str) -> None:
+    assert 0 <= evaluate(checkpoint_of(ALL), data_of(), PROTOCOLS[name]).metrics["HR@10"] <= 1
