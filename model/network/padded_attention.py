@@ -20,6 +20,9 @@ _TILE_FLOATS = 1 << 19
 _TILE_ROWS = 40
 """Query rows per tile; fewer skip more of the future, more make larger matrix products."""
 
+_GPU_SCALE = 256
+"""How much larger tiles are on a GPU, where starting an operation costs more than its memory."""
+
 
 class PaddedAttention(Function):
     """Groups of query rows over one causal set of keys.
@@ -118,11 +121,13 @@ class _Tile:
 
 def _tiles(q: Tensor) -> Iterator[_Tile]:
     batch, heads, groups, length, _ = q.shape
-    per_user = heads * groups * min(length, _TILE_ROWS) * length
-    users = max(1, _TILE_FLOATS // max(1, per_user))
+    scale = 1 if q.device.type == "cpu" else _GPU_SCALE
+    height = _TILE_ROWS * scale
+    per_user = heads * groups * min(length, height) * length
+    users = max(1, _TILE_FLOATS * scale // max(1, per_user))
     for start in range(0, batch, users):
-        for first in range(0, length, _TILE_ROWS):
-            yield _Tile(slice(start, start + users), first, min(first + _TILE_ROWS, length))
+        for first in range(0, length, height):
+            yield _Tile(slice(start, start + users), first, min(first + height, length))
 
 
 def _distances(q: Tensor, position: Tensor) -> Tensor:

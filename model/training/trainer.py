@@ -4,15 +4,13 @@ Never prints: progress goes to a callback. A run folder holds the last epoch's s
 was stopped continues from there with the numbers it would have had.
 """
 
-import json
+import math
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import torch
-from safetensors import safe_open
-from safetensors.torch import load_file, save_file
 
 from model.checkpoint import Checkpoint, save
 from model.config import HSTUConfig
@@ -28,13 +26,9 @@ from model.training.curve import EpochReport
 from model.training.losses import Objective, count
 from model.training.options import TrainingOptions
 from model.training.processes import Processes
+from model.training.run_folder import RunError, RunFolder
 
-BEST = "best.safetensors"
 _ALONE = Processes()
-
-
-class RunError(Exception):
-    """A run folder belongs to other options or data; the message says which."""
 
 
 class Trainer:
@@ -54,7 +48,7 @@ class Trainer:
             RunError: the folder holds a run of other options, configuration or data, or
                 there is nothing to train on.
         """
-        self.run = run
+        self.folder = RunFolder(run)
         self._options, self._data, self._processes = options, data, processes
         if options.accumulate % processes.count:
             raise RunError(
@@ -102,14 +96,15 @@ class Trainer:
         """Epochs until `epochs` or until `patience` runs out; `on_batch(done, total)` per step."""
         options = self._options
         validation = self.held_out("validation")
-        while self.epoch < options.epochs and self.epoch - self.best_epoch < options.patience:
+        self.folder.path.mkdir(parents=True, exist_ok=True)
+        while self.epoch < options.epochs and not self._out_of_patience():
             began = time.monotonic()
             loss = self._train_epoch(on_batch)
             seconds = time.monotonic() - began
             self.epoch += 1
             metrics: dict[str, float] = {}
             improved = False
-            if self.epoch % options.validate_every == 0 or self.epoch == options.epochs:
+            if self._validates():
                 if self._processes.leads:
                     metrics = self._figures(validation)
                 figure = self._processes.agree(metrics.get("NDCG@10", 0.0))
@@ -121,9 +116,16 @@ class Trainer:
                 self._keep(report)
             yield report
 
+    def _validates(self) -> bool:
+        options = self._options
+        return self.epoch % options.validate_every == 0 or self.epoch == options.epochs
+
+    def _out_of_patience(self) -> bool:
+        return self._validates() and self.epoch - self.best_epoch >= self._options.patience
+
     def finish(self, name: str, folder: Path, source: str) -> Checkpoint:
         """Write the best epoch as a checkpoint, with its figure on the test event."""
-        self.network.load_state_dict(load_file(self.run / BEST))
+        self.folder.restore_best(self.network)
         test = self._figures(self.held_out("test"))
         record: dict[str, object] = {
             "data": source,
@@ -175,7 +177,13 @@ class Trainer:
             parts = parts_of([windows[i] for i in step], options.accumulate)
             total += self._step(parts, done)
             on_batch(number + 1, len(steps))
-        return total / len(steps)
+        loss = total / len(steps)
+        if not math.isfinite(loss):
+            raise RunError(
+                f"the loss of epoch {self.epoch + 1} is {loss}; choose a lower --learning-rate and "
+                "another --run-folder"
+            )
+        return loss
 
     def _step(self, parts: list[Batch], number: int) -> float:
         """One update, and its loss over all parts; dropout depends on the part alone."""
@@ -199,55 +207,25 @@ class Trainer:
 
     def _keep(self, report: EpochReport) -> None:
         if report.improved:
-            save_file(self.network.state_dict(), self.run / BEST)
+            self.folder.save_best(self.network)
         self.reports.append(report)
-        curve.write(self.run, self.reports)
-        self._save()
-
-    def _save(self) -> None:
-        """The run's state, written beside and renamed: a kill leaves the last whole epoch."""
-        tensors = {f"model.{k}": t for k, t in self.network.state_dict().items()}
-        for name, parameter in self.network.named_parameters():
-            for key, value in self._optimizer.state[parameter].items():
-                tensors[f"{key}.{name}"] = value
+        curve.write(self.folder.path, self.reports)
         progress = {"epoch": self.epoch, "best_epoch": self.best_epoch, "best": self.best}
-        record = json.dumps(self._identity | progress)
-        save_file(tensors, self.run / "state.new", metadata={"run": record})
-        (self.run / "state.new").rename(self.run / "state.safetensors")
+        self.folder.save(self.network, self._optimizer, self._identity | progress)
 
     def _resume(self) -> None:
-        self.run.mkdir(parents=True, exist_ok=True)
-        path = self.run / "state.safetensors"
-        if not path.exists():
+        record = self.folder.record()
+        if record is None:
             return
-        record = _read_record(path)
         config = HSTUConfig.model_validate(record["config"])  # an older one may lack new fields
         found = record | {"config": config.model_dump(mode="json")}
         for key, value in self._identity.items():
             if found[key] != value:
                 raise RunError(
-                    f"{self.run} holds a run with another {key}; choose another --run-folder "
-                    "or delete this one"
+                    f"{self.folder.path} holds a run with another {key}; choose another "
+                    "--run-folder or delete this one"
                 )
-        tensors = load_file(path)
-        self.network.load_state_dict(
-            {k.removeprefix("model."): t for k, t in tensors.items() if k.startswith("model.")}
-        )
-        for name, parameter in self.network.named_parameters():
-            if f"step.{name}" in tensors:  # a parameter that has had a gradient
-                moments = (tensors[f"{key}.{name}"] for key in ("exp_avg", "exp_avg_sq"))
-                first, second = (moment.to(parameter.device) for moment in moments)
-                self._optimizer.state[parameter] = {
-                    "step": tensors[f"step.{name}"],
-                    "exp_avg": first,
-                    "exp_avg_sq": second,
-                }
+        self.folder.restore(self.network, self._optimizer)
         self.epoch, self.best_epoch = record["epoch"], record["best_epoch"]
         self.best = record["best"]
-        self.reports = curve.read(self.run, self.epoch)
-
-
-def _read_record(path: Path) -> dict[str, Any]:
-    with safe_open(path, framework="pt") as file:
-        record: dict[str, Any] = json.loads(file.metadata()["run"])
-    return record
+        self.reports = curve.read(self.folder.path, self.epoch)

@@ -77,7 +77,8 @@ def train(
     """
     try:
         from model.data.errors import DataError
-        from model.training.trainer import RunError, Trainer
+        from model.training.run_folder import RunError
+        from model.training.trainer import Trainer
     except ImportError as error:
         complain(f"mfalcon train {EXTRA} ({error})")
         raise typer.Exit(2) from error
@@ -150,7 +151,7 @@ def _config(
 ) -> "HSTUConfig":
     """The preset with what was asked for in its place; only `native` takes actions by itself."""
     from model.presets import PRESETS
-    from model.training.trainer import RunError
+    from model.training.run_folder import RunError
 
     if preset not in PRESETS:
         raise RunError(f"no preset {preset}; there are {', '.join(PRESETS)}")
@@ -185,7 +186,7 @@ def _run(trainer: Any) -> None:
                 soft_wrap=True,
             )
             if report.validation:
-                draw(trainer.run, trainer.reports)
+                draw(trainer.folder.path, trainer.reports)
             bar.reset(task, description=f"epoch {report.epoch + 1}")
 
 

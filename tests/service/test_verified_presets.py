@@ -9,25 +9,42 @@ import torch
 from model.checkpoint import Checkpoint
 from model.engine.encoder import EncodeJob
 from model.engine.engine import Engine
+from model.importers.formats import FORMATS
+from model.importers.imported import ImportOptions
+from model.importers.weights import ForeignWeights
 from model.items import Items
+from model.network.hstu import HSTU
 from model.presets import PRESETS
 from service.verification import cases
 from service.verification.cases import RightAnswer
 from service.verification.run import TOLERANCE
 from service.verification.users import VerifiedUser, sample_users
 from tests.model.builders import NUM_ITEMS, make_network
+from tests.model.importers.states import LENGTH, state
 from tests.service.stores import roomy_store
 
 SIZES = {"d_model": 16, "num_layers": 2, "num_heads": 2, "qk_dim": 8, "v_dim": 8}
 
 
-@pytest.fixture(params=PRESETS, scope="module")
+@pytest.fixture(params=[*PRESETS, *(f"imported {name}" for name in FORMATS)], scope="module")
 def checkpoint(request: pytest.FixtureRequest) -> Iterator[Checkpoint]:
     with torch.random.fork_rng():
-        config = PRESETS[request.param](NUM_ITEMS, max_length=16, **SIZES)
-        softer = config.model_copy(update={"temperature": 20 * config.temperature})
-        items = Items([{"item_id": f"i{n}"} for n in range(NUM_ITEMS)])
-        yield Checkpoint(request.param, make_network(softer), items)
+        kind, _, source = request.param.partition(" ")
+        network = imported(source) if source else native(kind)
+        items = Items([{"item_id": f"i{n}"} for n in range(network.config.num_items)])
+        yield Checkpoint(request.param, network, items)
+
+
+def native(preset: str) -> HSTU:
+    config = PRESETS[preset](NUM_ITEMS, max_length=16, **SIZES)
+    return make_network(config.model_copy(update={"temperature": 20 * config.temperature}))
+
+
+def imported(source: str) -> HSTU:
+    heads = {"meta": 2, "rectools": 2}
+    length = {"genrec": LENGTH}
+    options = ImportOptions(num_heads=heads.get(source), max_length=length.get(source))
+    return FORMATS[source].read(ForeignWeights(state(source)), options).network()
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,8 @@ from model.training import curve
 from model.training.curve import EpochReport
 from model.training.options import TrainingOptions
 from model.training.processes import Processes
-from model.training.trainer import RunError, Trainer
+from model.training.run_folder import RunError
+from model.training.trainer import Trainer
 from tests.model.builders import assert_close, random_events, tiny_config
 from tests.model.training.data import cycling_users, interactions_of
 
@@ -97,7 +98,7 @@ def test_a_run_killed_while_it_saved_continues_from_the_epoch_before(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("model.training.trainer.save_file", killed)
+        patch.setattr("model.training.run_folder.save_file", killed)
         with pytest.raises(KeyboardInterrupt):
             next(epochs)
     resumed = trainer(tmp_path / "killed")
@@ -237,6 +238,40 @@ def test_a_resumed_run_keeps_the_record_of_its_epochs(tmp_path: Path) -> None:
     assert second.reports == done
     done += reports_of(second)
     assert curve.read(tmp_path, 9) == done
+
+
+def test_patience_is_counted_where_there_is_a_validation(tmp_path: Path) -> None:
+    reports = reports_of(
+        trainer(tmp_path, epochs=20, patience=2, validate_every=3, learning_rate=1e-30)
+    )
+    assert [report.improved for report in reports] == [False, False, True, False, False, False]
+    again = trainer(tmp_path, epochs=20, patience=2, validate_every=3, learning_rate=1e-30)
+    assert reports_of(again) == []
+    assert [bool(report.validation) for report in reports] == [False, False, True] * 2
+
+
+def test_the_last_epoch_is_validated(tmp_path: Path) -> None:
+    training = trainer(tmp_path / "run", epochs=2, validate_every=5)
+    assert [bool(report.validation) for report in reports_of(training)] == [False, True]
+    assert training.finish("toy", tmp_path / "out", "toy").training["best_epoch"] == 2
+
+
+def test_a_loss_that_is_not_finite_stops_the_run(tmp_path: Path) -> None:
+    training = trainer(tmp_path)
+    next(training.train(ignore))
+    with torch.no_grad():
+        training.network.items.weight[0] = torch.nan
+    with pytest.raises(RunError, match="loss of epoch 2 is nan; choose a lower --learning-rate"):
+        next(training.train(ignore))
+    assert trainer(tmp_path).epoch == 1
+
+
+def test_a_damaged_state_is_named(tmp_path: Path) -> None:
+    next(trainer(tmp_path).train(ignore))
+    path = tmp_path / "state.safetensors"
+    path.write_bytes(path.read_bytes()[:100])
+    with pytest.raises(RunError, match=r"state\.safetensors is damaged .* delete it"):
+        trainer(tmp_path)
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
