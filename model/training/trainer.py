@@ -123,16 +123,20 @@ class Trainer:
     def _out_of_patience(self) -> bool:
         return self._validates() and self.epoch - self.best_epoch >= self._options.patience
 
-    def finish(self, name: str, folder: Path, source: str) -> Checkpoint:
-        """Write the best epoch as a checkpoint, with its figure on the test event."""
-        self.folder.restore_best(self.network)
+    def finish(
+        self, name: str, folder: Path, source: str, select: Literal["best", "last"] = "best"
+    ) -> Checkpoint:
+        """Write an epoch as a checkpoint, with its figure on the test event."""
+        epoch, chosen = self.epoch, "the last"
+        if select == "best":
+            epoch, chosen = self.best_epoch, "best validation NDCG@10"
+            self.folder.restore_best(self.network)
         test = self._figures(self.held_out("test"))
         record: dict[str, object] = {
             "data": source,
             "events": self._identity["events"],
             "options": self._options.model_dump(mode="json"),
-            "best_epoch": self.best_epoch,
-            "validation_NDCG@10": self.best,
+            "epoch": f"{epoch}, {chosen}",
             "test": test,
         }
         checkpoint = Checkpoint(name, self.network.eval(), self._data.items, record)

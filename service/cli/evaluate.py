@@ -95,11 +95,6 @@ def _result(
 ) -> dict[str, Any]:
     record = checkpoint.training
     options = record.get("options")
-    chosen = (
-        f"best validation NDCG@10, epoch {record['best_epoch']}"
-        if "best_epoch" in record
-        else "as imported"
-    )
     return {
         "checkpoint": checkpoint.name,
         "fingerprint": checkpoint.digests().fingerprint.hex(),
@@ -108,7 +103,7 @@ def _result(
         "switches": switches.model_dump()
         | {
             "history": checkpoint.config.window.capacity,
-            "epoch": chosen,
+            "epoch": record.get("epoch"),
             "held_out": options.get("hold_out") if isinstance(options, dict) else None,
             "training_seed": options.get("seed") if isinstance(options, dict) else None,
         },

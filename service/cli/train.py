@@ -3,7 +3,7 @@
 import json
 from collections import deque
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -65,12 +65,15 @@ def train(
     ] = 1,
     precision: Annotated[str, typer.Option(help="float32 or bfloat16")] = "float32",
     device: Annotated[str, typer.Option(help="cpu, cuda, or auto: a GPU if there is one")] = "auto",
+    select: Annotated[
+        Literal["best", "last"], typer.Option(help="which epoch becomes the checkpoint")
+    ] = "best",
     seed: int = 0,
     demo_histories: Annotated[
         int, typer.Option(min=0, help="write this many users' histories beside the checkpoint")
     ] = 0,
 ) -> None:
-    """Train an HSTU; the epoch is chosen on each user's validation event, the one before the last.
+    """Train an HSTU; the best epoch is that on each user's validation event, the one before last.
 
     Stopped runs continue where they were: run the same command again. `torchrun --nproc-per-node N
     -m service.cli train ...` shares the work of each step among N processes or GPUs.
@@ -133,7 +136,7 @@ def train(
                 deque(trainer.train(lambda _done, _total: None), maxlen=0)
                 return
             _run(trainer)
-            checkpoint = trainer.finish(name or out.name, out, Path(data).name)
+            checkpoint = trainer.finish(name or out.name, out, Path(data).name, select)
     except (DataError, RunError, CheckpointError, ValidationError) as error:
         complain(f"mfalcon: {error}")
         raise typer.Exit(2) from error

@@ -72,7 +72,7 @@ def test_an_evaluation_prints_its_switches_and_figures(
     assert found["protocol"] == protocol
     assert PROTOCOLS[protocol].model_dump().items() <= found["switches"].items()
     assert found["switches"]["history"] == 6
-    assert found["switches"]["epoch"] == "best validation NDCG@10, epoch 1"
+    assert found["switches"]["epoch"] == "1, best validation NDCG@10"
     assert {f"{m}@{k}" for m in ("HR", "NDCG") for k in (10, 50, 100, 200)} == set(found["metrics"])
     assert found["metrics"]["HR@200"] == 1.0
     listed = PROTOCOLS[protocol].candidates == "listed"

@@ -140,11 +140,11 @@ def test_the_best_epoch_becomes_the_checkpoint(tmp_path: Path) -> None:
     assert loaded.config == CONFIG
     assert_close(list(loaded.network.state_dict().values()), list(best.values()), tolerance=0)
     record = loaded.training
-    assert (record["data"], record["best_epoch"]) == ("toy.zip", improved)
+    assert record["data"] == "toy.zip"
+    assert record["epoch"] == f"{improved}, best validation NDCG@10"
     assert record["options"] == training._options.model_dump()
-    validation = training._figures(training.held_out("validation"))
+    assert record["events"] == DATA.digest()
     test = training._figures(training.held_out("test"))
-    assert record["validation_NDCG@10"] == validation["NDCG@10"]
     assert record["test"] == test
 
 
@@ -253,7 +253,19 @@ def test_patience_is_counted_where_there_is_a_validation(tmp_path: Path) -> None
 def test_the_last_epoch_is_validated(tmp_path: Path) -> None:
     training = trainer(tmp_path / "run", epochs=2, validate_every=5)
     assert [bool(report.validation) for report in reports_of(training)] == [False, True]
-    assert training.finish("toy", tmp_path / "out", "toy").training["best_epoch"] == 2
+    record = training.finish("toy", tmp_path / "out", "toy").training
+    assert record["epoch"] == "2, best validation NDCG@10"
+
+
+def test_the_last_epoch_can_become_the_checkpoint(tmp_path: Path) -> None:
+    training = trainer(tmp_path / "run", epochs=8, learning_rate=0.03)
+    reports_of(training)
+    assert training.best_epoch < 8
+    last = {name: t.clone() for name, t in training.network.state_dict().items()}
+    checkpoint = training.finish("toy", tmp_path / "out", "toy", select="last")
+    assert checkpoint.training["epoch"] == "8, the last"
+    found = checkpoint.network.state_dict()
+    assert_close(list(found.values()), list(last.values()), tolerance=0)
 
 
 def test_a_loss_that_is_not_finite_stops_the_run(tmp_path: Path) -> None:
