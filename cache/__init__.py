@@ -7,11 +7,12 @@ from cache.header import DIGEST_BYTES, HEADER_BYTES, Dtype, Header, user_digest
 from cache.keys import StateKey
 from cache.memory import MemoryStore
 from cache.redis_store import RedisStore
-from cache.store import Entry, StateStore, StoreUnavailable, read_entry
+from cache.store import Append, Entry, StateStore, StoreUnavailable, read_entry
 
 __all__ = [
     "DIGEST_BYTES",
     "HEADER_BYTES",
+    "Append",
     "Dtype",
     "Entry",
     "Header",

@@ -6,8 +6,9 @@ from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from cache.header import Header
 from cache.keys import StateKey
-from cache.store import Entry, may_replace, require_owned
+from cache.store import Append, Entry, may_replace, require_owner
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +62,7 @@ class MemoryStore:
         return held.entry
 
     async def put(self, key: StateKey, entry: Entry) -> bool:
-        require_owned(key, entry)
+        require_owner(key, entry.header)
         self._expire()
         held = self._held.get(key)
         if not may_replace(held.entry.header if held else None, entry.header):
@@ -77,6 +78,19 @@ class MemoryStore:
             self._drop(next(iter(self._held)))
             self._evictions += 1
         return True
+
+    async def append(self, key: StateKey, append: Append) -> bool:
+        require_owner(key, append.header)
+        self._expire()
+        held = self._held.get(key)
+        if held is None or held.entry.header != append.held:
+            return False
+        payload = b"".join((held.entry.payload, append.data))
+        return await self.put(key, Entry(append.header, payload))
+
+    async def head(self, key: StateKey) -> Header | None:
+        entry = await self.get(key)
+        return None if entry is None else entry.header
 
     async def delete(self, key: StateKey) -> bool:
         self._expire()

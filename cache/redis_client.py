@@ -39,7 +39,7 @@ class Session:
 
     connection: Any
 
-    async def call(self, *commands: tuple[str | int, ...]) -> list[Any]:
+    async def call(self, *commands: tuple[str | int | bytes, ...]) -> list[Any]:
         """The replies to commands that travel together; see `exchange`."""
         return await self.exchange(self.connection.pack_commands(commands), len(commands))
 

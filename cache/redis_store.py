@@ -3,7 +3,20 @@
 from cache.header import HEADER_BYTES, Header
 from cache.keys import StateKey
 from cache.redis_client import RedisClient
-from cache.store import Entry, is_owned, may_replace, read_entry, require_owned
+from cache.store import Append, Entry, is_owned, may_replace, read_entry, require_owner
+
+_MAX_SCRIPT_BYTES = 1 << 18
+"""Scripts move bytes several times slower than SET does; longer tails are written whole."""
+
+_APPEND = """
+if redis.pcall('GETRANGE', KEYS[1], 0, #ARGV[1] - 1) ~= ARGV[1]
+  or redis.call('STRLEN', KEYS[1]) ~= tonumber(ARGV[4]) then return 0 end
+redis.call('SETRANGE', KEYS[1], 0, ARGV[2])
+redis.call('APPEND', KEYS[1], ARGV[3])
+redis.call('EXPIRE', KEYS[1], ARGV[5])
+return 1
+"""
+"""Compare-and-append in one round trip; a script runs as a whole, or not at all."""
 
 
 class RedisStore:
@@ -39,7 +52,7 @@ class RedisStore:
         return None if value is None else read_entry(value, key)
 
     async def put(self, key: StateKey, entry: Entry) -> bool:
-        require_owned(key, entry)
+        require_owner(key, entry.header)
         name = key.name
         async with self._client.session() as session:
             _, head = await session.call(("WATCH", name), ("GETRANGE", name, 0, HEADER_BYTES - 1))
@@ -54,6 +67,25 @@ class RedisStore:
             transaction = (*pack("MULTI"), *_pack_set(name, entry, self._ttl_s), *pack("EXEC"))
             *_, done = await session.exchange(transaction, num_replies=3)
         return done is not None
+
+    async def append(self, key: StateKey, append: Append) -> bool:
+        require_owner(key, append.header)
+        if len(append.data) > _MAX_SCRIPT_BYTES:
+            return False
+        held, header = append.held.pack(), append.header.pack()
+        arguments = (held, header, append.data, len(held) + append.held.payload_bytes, self._ttl_s)
+        async with self._client.session() as session:
+            (done,) = await session.call(("EVAL", _APPEND, 1, key.name, *arguments))
+        return bool(done)
+
+    async def head(self, key: StateKey) -> Header | None:
+        name = key.name
+        async with self._client.session() as session:
+            value, _ = await session.call(
+                ("GETRANGE", name, 0, HEADER_BYTES - 1), ("EXPIRE", name, self._ttl_s)
+            )
+        header = Header.unpack(value or b"")
+        return header if header and is_owned(header, key) else None
 
     async def delete(self, key: StateKey) -> bool:
         async with self._client.session() as session:

@@ -35,6 +35,24 @@ class Entry:
         return b"".join((self.header.pack(), self.payload))
 
 
+@dataclass(frozen=True, slots=True)
+class Append:
+    """What makes the value under header `held` the value under `header`: bytes at its end.
+
+    Raises ValueError unless the versions follow each other and the lengths add up.
+    """
+
+    held: Header
+    header: Header
+    data: bytes
+
+    def __post_init__(self) -> None:
+        if self.header.version != self.held.version + 1:
+            raise ValueError("an append makes the next version")
+        if self.header.payload_bytes != self.held.payload_bytes + len(self.data):
+            raise ValueError("the new header tells another payload length than held and data make")
+
+
 def is_owned(header: Header, key: StateKey) -> bool:
     """Whether the header carries the key's model and user."""
     return header.fingerprint == key.fingerprint and header.user_digest == user_digest(key.user_id)
@@ -59,10 +77,10 @@ def may_replace(held: Header | None, new: Header) -> bool:
     return held is None or held.version == new.version - 1
 
 
-def require_owned(key: StateKey, entry: Entry) -> None:
-    """Raises ValueError for an entry that could never be read back under the key."""
-    if not is_owned(entry.header, key):
-        raise ValueError("the entry's header carries another user or fingerprint than the key")
+def require_owner(key: StateKey, header: Header) -> None:
+    """Raises ValueError for a header that could never be read back under the key."""
+    if not is_owned(header, key):
+        raise ValueError("the header carries another user or fingerprint than the key")
 
 
 class StateStore(Protocol):
@@ -90,6 +108,19 @@ class StateStore(Protocol):
         with a fresh time to live, though a store may evict it at once if it is too large. After
         StoreUnavailable or a cancellation the entry is stored whole or not at all, unknown which.
         Raises ValueError if the entry's header does not carry the key's user and fingerprint.
+        """
+
+    async def append(self, key: StateKey, append: Append) -> bool:
+        """Extend the value held, if its header is exactly `append.held`; moves the tail alone.
+
+        False: something else is held, or nothing, and nothing was changed. Otherwise as `put`.
+        """
+
+    async def head(self, key: StateKey) -> Header | None:
+        """The header of what is held, its time to live renewed; None as `get`.
+
+        The payload is not looked at: equal headers stand before equal payloads, or before a
+        payload that `get` finds corrupt.
         """
 
     async def delete(self, key: StateKey) -> bool:

@@ -16,6 +16,7 @@ from model.allocator import keep_freed_memory
 from model.checkpoint import Checkpoint, load
 from model.engine.engine import Engine
 from service.codec import StateCodec
+from service.device_tier import DeviceTier
 from service.embedded import EmbeddedUnavailable, EmbeddedValkey
 from service.errors import NotReady
 from service.lifecycle import Lifecycle, Phase
@@ -59,7 +60,8 @@ class Runtime:
         await self._thread.submit(lambda: warm_up(engine, microbatch=settings.microbatch))
         fingerprint = checkpoint.digests().fingerprint
         codec = StateCodec(checkpoint.config, fingerprint, engine.device)
-        states = UserStates(self._open_store(), codec, engine.empty_state, self.metrics)
+        device = DeviceTier(settings.device_cache_bytes)
+        states = UserStates(self._open_store(), codec, engine.empty_state, device, self.metrics)
         self._recommender = Recommender(
             Parts(
                 checkpoint=checkpoint,

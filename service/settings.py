@@ -48,6 +48,11 @@ class Settings(BaseSettings):
     store_memory_bytes: int = Field(
         default=256 << 20, ge=1 << 20, description="bound of the `memory` and `embedded` stores"
     )
+    device_cache_bytes: int = Field(
+        default=256 << 20,
+        ge=0,
+        description="bound of the states kept as tensors in this process, beside the store",
+    )
     state_ttl_s: int = Field(
         default=7 * 86_400, ge=1, description="seconds a state is kept after its last use"
     )

@@ -10,7 +10,7 @@ import pytest
 import redis.asyncio
 
 from cache import Entry, RedisStore, StateKey, StateStore, StoreUnavailable
-from tests.cache.entries import ALICE, BOB, FINGERPRINT, make_entry
+from tests.cache.entries import ALICE, BOB, FINGERPRINT, grown, make_entry
 from tests.redis_server import RedisServer
 
 pytestmark = pytest.mark.anyio
@@ -21,6 +21,8 @@ NO_HANG_S = 20.0
 OPERATIONS: dict[str, Callable[[StateStore], Coroutine[None, None, object]]] = {
     "get": lambda store: store.get(ALICE),
     "put": lambda store: store.put(ALICE, make_entry(ALICE)),
+    "append": lambda store: store.append(ALICE, grown(make_entry(ALICE), b"more")[0]),
+    "head": lambda store: store.head(ALICE),
     "delete": lambda store: store.delete(ALICE),
     "ttl_seconds": lambda store: store.ttl_seconds(ALICE),
     "ping": lambda store: store.ping(),

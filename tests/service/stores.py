@@ -1,6 +1,6 @@
 """Owns stores that misbehave on purpose."""
 
-from cache import Entry, MemoryStore, StateKey, StoreUnavailable
+from cache import Append, Entry, Header, MemoryStore, StateKey, StoreUnavailable
 
 
 def roomy_store() -> MemoryStore:
@@ -18,6 +18,12 @@ class BrokenStore(MemoryStore):
 
     async def put(self, key: StateKey, entry: Entry) -> bool:
         raise StoreUnavailable(f"down, as {key.name} finds out at version {entry.header.version}")
+
+    async def append(self, key: StateKey, append: Append) -> bool:
+        raise StoreUnavailable(f"down, as {key.name} finds out at version {append.header.version}")
+
+    async def head(self, key: StateKey) -> Header | None:
+        raise StoreUnavailable(f"down, as {key.name} finds out")
 
     async def delete(self, key: StateKey) -> bool:
         raise StoreUnavailable(f"down, as {key.name} finds out")
@@ -38,3 +44,6 @@ class LosingStore(MemoryStore):
             self.num_lost -= 1
             return False
         return await super().put(key, entry)
+
+    async def append(self, key: StateKey, append: Append) -> bool:
+        return not self.num_lost and await super().append(key, append)
