@@ -13,9 +13,6 @@ from model.config import ActionTask
 from model.history import History
 from model.items import Items
 
-NUM_HELD_OUT = 2
-"""Each user's last event is the test event, the one before it the validation event."""
-
 
 @dataclass(frozen=True, slots=True)
 class Interactions:

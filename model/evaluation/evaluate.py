@@ -6,13 +6,14 @@ can be measured on any data that shares them.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from model.checkpoint import Checkpoint
 from model.config import NO_ACTION
-from model.data.interactions import NUM_HELD_OUT, Interactions
+from model.data.interactions import Interactions
 from model.evaluation.leave_one_out import Case, predict
 from model.evaluation.metrics import TaskQuality, action_quality, ranking_metrics
 from model.evaluation.protocols import Protocol
@@ -122,11 +123,16 @@ def _trained_targets(
     checkpoint: Checkpoint, data: Interactions, ordered: Interactions, users: list[int]
 ) -> int | None:
     """How many last events of `ordered` were not held out from training on `data`."""
-    record = checkpoint.training
-    options = record.get("options")
-    if record.get("events") != data.digest() or not isinstance(options, dict):
-        return None
-    seen = data.without_last(NUM_HELD_OUT, with_ties=options.get("hold_out") == "ties").lengths()
+    seen = torch.zeros(len(data), dtype=torch.int64)
+    record: Any = checkpoint.training
+    while record is not None:  # and of what the run started from, and so on
+        options = record.get("options") if isinstance(record, dict) else None
+        if not isinstance(options, dict) or record.get("events") != data.digest():
+            return None
+        with_ties = options.get("hold_out") == "ties"
+        left = data.without_last(int(options.get("num_held_out", 2)), with_ties=with_ties)
+        seen = torch.maximum(seen, left.lengths())
+        record = record.get("start")
     num_trained = 0
     for user, length in zip(users, seen[users].tolist(), strict=True):
         held_out = set(data.history(user, length).events)

@@ -14,10 +14,15 @@ class TrainingOptions(BaseModel):
     validate_every: int = Field(default=1, ge=1, description="epochs between validations")
     seed: int = 0
 
+    num_held_out: Literal[1, 2] = Field(
+        default=2,
+        description="events of each user that are kept from training, from the last; with one, no "
+        "event is left to validate on, and no epoch is better than the last",
+    )
     hold_out: Literal["events", "ties"] = Field(
         default="events",
-        description="what is kept from training: each user's last two events, or all that "
-        "happened since the earlier of the two, so that no order of tied events leaks a target",
+        description="ties: and all that happened at the same second as one of those or later, so "
+        "that no order of tied events leaks a target",
     )
     windows: Literal["last", "all"] = Field(
         default="all", description="train on each user's last window, or on all of the history"

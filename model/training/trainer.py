@@ -14,7 +14,7 @@ import torch
 
 from model.checkpoint import Checkpoint, save
 from model.config import HSTUConfig
-from model.data.interactions import NUM_HELD_OUT, Interactions
+from model.data.interactions import Interactions
 from model.evaluation.leave_one_out import Case, predict
 from model.evaluation.metrics import action_nll, ranking_metrics
 from model.history import History
@@ -41,8 +41,9 @@ class Trainer:
         data: Interactions,
         run: Path,
         processes: Processes = _ALONE,
+        start: Checkpoint | None = None,
     ) -> None:
-        """Continues the run found in folder `run`, or begins it.
+        """Continues the run found in folder `run`, or begins it, from `start` if one is given.
 
         Raises:
             RunError: the folder holds a run of other options, configuration or data, or
@@ -50,6 +51,7 @@ class Trainer:
         """
         self.folder = RunFolder(run)
         self._options, self._data, self._processes = options, data, processes
+        self._start = start
         if options.accumulate % processes.count:
             raise RunError(
                 f"{processes.count} processes can not share {options.accumulate} parts of a step "
@@ -58,8 +60,10 @@ class Trainer:
         self.epoch, self.best_epoch, self.best = 0, 0, -1.0
         self.reports: list[EpochReport] = []
         torch.manual_seed(options.seed)
-        self._seen = data.without_last(NUM_HELD_OUT, with_ties=options.hold_out == "ties")
+        self._seen = data.without_last(options.num_held_out, with_ties=options.hold_out == "ties")
         network = HSTU(config)
+        if start is not None:
+            _copy(start, network, data)
         network.retrieval.prior.copy_(self._seen.log_shares())
         self.network = network.to(processes.device)
         self._objective = Objective(
@@ -69,7 +73,9 @@ class Trainer:
             action_weight=options.action_weight,
         )
         if not self._windows():
-            raise RunError(f"no user has more than {NUM_HELD_OUT + 1} events; nothing to train on")
+            raise RunError(
+                f"no user has more than {options.num_held_out + 1} events; nothing to train on"
+            )
         self._optimizer = torch.optim.AdamW(
             self.network.parameters(),
             lr=options.learning_rate,
@@ -79,6 +85,7 @@ class Trainer:
         self._identity = {
             "config": config.model_dump(mode="json"),
             "options": options.identity,
+            "start": start.digests().fingerprint.hex() if start else None,
             "items": data.items.digest(),
             "events": data.digest(),
         }
@@ -88,7 +95,7 @@ class Trainer:
         """Histories that end with the validation or the test event; what was seen is masked."""
         stop = {"validation": -1, "test": None}[which]
         lengths = self._data.lengths().tolist()
-        enough = (user for user, length in enumerate(lengths) if length > NUM_HELD_OUT)
+        enough = (user for user, length in enumerate(lengths) if length > 2)
         histories = (self._data.history(user, 0, stop) for user in enough)
         return [Case(history, history.items[:-1]) for history in histories]
 
@@ -118,6 +125,8 @@ class Trainer:
 
     def _validates(self) -> bool:
         options = self._options
+        if options.num_held_out < 2:
+            return False
         return self.epoch % options.validate_every == 0 or self.epoch == options.epochs
 
     def _out_of_patience(self) -> bool:
@@ -128,7 +137,7 @@ class Trainer:
     ) -> Checkpoint:
         """Write an epoch as a checkpoint, with its figure on the test event."""
         epoch, chosen = self.epoch, "the last"
-        if select == "best":
+        if select == "best" and self._options.num_held_out > 1:
             epoch, chosen = self.best_epoch, "best validation NDCG@10"
             self.folder.restore_best(self.network)
         test = self._figures(self.held_out("test"))
@@ -137,6 +146,7 @@ class Trainer:
             "events": self._identity["events"],
             "options": self._options.model_dump(mode="json"),
             "epoch": f"{epoch}, {chosen}",
+            "start": self._start.training if self._start else None,
             "test": test,
         }
         checkpoint = Checkpoint(name, self.network.eval(), self._data.items, record)
@@ -221,10 +231,13 @@ class Trainer:
         record = self.folder.record()
         if record is None:
             return
-        config = HSTUConfig.model_validate(record["config"])  # an older one may lack new fields
-        found = record | {"config": config.model_dump(mode="json")}
+        # An older run may lack fields that came later; they have their defaults there.
+        found = record | {
+            "config": HSTUConfig.model_validate(record["config"]).model_dump(mode="json"),
+            "options": TrainingOptions.model_validate(record["options"]).identity,
+        }
         for key, value in self._identity.items():
-            if found[key] != value:
+            if found.get(key) != value:
                 raise RunError(
                     f"{self.folder.path} holds a run with another {key}; choose another "
                     "--run-folder or delete this one"
@@ -233,3 +246,12 @@ class Trainer:
         self.epoch, self.best_epoch = record["epoch"], record["best_epoch"]
         self.best = record["best"]
         self.reports = curve.read(self.folder.path, self.epoch)
+
+
+def _copy(start: Checkpoint, network: HSTU, data: Interactions) -> None:
+    if start.config != network.config or start.items.ids != data.items.ids:
+        raise RunError(
+            f"{start.name} has another configuration or other items; a run can start only from a "
+            "checkpoint of the same"
+        )
+    network.load_state_dict(start.network.state_dict())

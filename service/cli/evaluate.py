@@ -104,7 +104,7 @@ def _result(
         | {
             "history": checkpoint.config.window.capacity,
             "epoch": record.get("epoch"),
-            "held_out": options.get("hold_out") if isinstance(options, dict) else None,
+            "held_out": _held_out(options) if isinstance(options, dict) else None,
             "training_seed": options.get("seed") if isinstance(options, dict) else None,
         },
         "users": found.num_users,
@@ -115,6 +115,11 @@ def _result(
         "metrics": found.metrics,
         "actions": {name: asdict(quality) for name, quality in found.tasks.items()},
     } | where()
+
+
+def _held_out(options: dict[str, Any]) -> str:
+    count, ties = options.get("num_held_out", 2), options.get("hold_out") == "ties"
+    return f"last {count}" + (" and their ties" if ties else "")
 
 
 def _print(result: dict[str, Any]) -> None:

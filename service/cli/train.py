@@ -39,8 +39,14 @@ def train(
         int, typer.Option(min=1, help="stop after this many epochs without a better validation")
     ] = 10,
     validate_every: Annotated[int, typer.Option(min=1, help="epochs between validations")] = 1,
+    start_from: Annotated[
+        Path | None, typer.Option(help="checkpoint whose weights are the first ones")
+    ] = None,
+    num_held_out: Annotated[
+        int, typer.Option(min=1, max=2, help="events of each user kept from training; 1: no choice")
+    ] = 2,
     hold_out: Annotated[
-        str, typer.Option(help="events: each user's last two; ties: and all at the same second")
+        str, typer.Option(help="events: only those; ties: and all at the same second")
     ] = "events",
     windows: Annotated[
         str, typer.Option(help="train on all of a history, or on its last window: all or last")
@@ -88,7 +94,7 @@ def train(
     from pydantic import ValidationError
 
     from model.allocator import keep_freed_memory
-    from model.checkpoint import CheckpointError
+    from model.checkpoint import CheckpointError, load
     from model.training.demo import write_demo_histories
     from model.training.options import TrainingOptions
     from model.training.processes import joined
@@ -112,6 +118,7 @@ def train(
                     "patience": patience,
                     "validate_every": validate_every,
                     "seed": seed,
+                    "num_held_out": num_held_out,
                     "hold_out": hold_out,
                     "windows": windows,
                     "shuffle_ties": shuffle_ties,
@@ -131,7 +138,8 @@ def train(
             tasks = interactions.tasks if action_weight else ()
             config = _config(preset, len(interactions.items), shape, tasks, fields or [])
             folder = run or Path("runs") / out.name
-            trainer = Trainer(config, options, interactions, folder, processes)
+            start = load(start_from) if start_from else None
+            trainer = Trainer(config, options, interactions, folder, processes, start)
             if not processes.leads:
                 deque(trainer.train(lambda _done, _total: None), maxlen=0)
                 return

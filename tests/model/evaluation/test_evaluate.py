@@ -151,6 +151,24 @@ def test_targets_that_training_saw_are_counted(hold_out: str, sort: str, some: b
     assert any(counts) == some
 
 
+@pytest.mark.parametrize(
+    ("start", "some"), [("events", True), ("ties", False), ("elsewhere", None)]
+)
+def test_what_the_run_started_from_counts_as_well(start: str, some: bool | None) -> None:
+    data = data_of()
+    before = {
+        "events": data.digest() if start != "elsewhere" else "",
+        "options": {"hold_out": start},
+    }
+    own = {"hold_out": "ties", "num_held_out": 1}
+    checkpoint = checkpoint_of(ALL, events=data.digest(), options=own, start=before)
+    counts = [
+        evaluate(checkpoint, data, protocol(sort="shuffled", seed=seed)).trained_targets
+        for seed in range(12)
+    ]
+    assert (None if None in counts else any(counts)) == some
+
+
 def test_without_the_training_data_nothing_is_known_of_it() -> None:
     checkpoint = checkpoint_of(ALL, events="other", options={"hold_out": "ties"})
     assert evaluate(checkpoint, data_of(), protocol()).trained_targets is None

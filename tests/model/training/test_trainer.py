@@ -278,6 +278,32 @@ def test_a_loss_that_is_not_finite_stops_the_run(tmp_path: Path) -> None:
     assert trainer(tmp_path).epoch == 1
 
 
+def test_a_run_can_start_from_a_checkpoint(tmp_path: Path) -> None:
+    first = trainer(tmp_path / "first", epochs=8)
+    reports_of(first)
+    start = first.finish("toy", tmp_path / "out", "toy")
+    second = Trainer(CONFIG, options(epochs=1), DATA, tmp_path / "second", start=start)
+    (report,) = reports_of(second)
+    assert report.loss < 0.2 * first.reports[0].loss
+    record = second.finish("toy", tmp_path / "out", "toy").training
+    assert record["start"] == start.training
+    with pytest.raises(RunError, match="another start"):
+        trainer(tmp_path / "second", epochs=1)
+    with pytest.raises(RunError, match="another configuration or other items"):
+        Trainer(tiny_config(NUM_ITEMS), options(), DATA, tmp_path / "third", start=start)
+
+
+def test_with_one_event_held_out_there_is_nothing_to_choose_an_epoch_by(tmp_path: Path) -> None:
+    training = trainer(tmp_path / "run", epochs=3, num_held_out=1, patience=1)
+    reports = reports_of(training)
+    assert [report.validation for report in reports] == [{}, {}, {}]
+    seen = [h.events for h in training._seen.histories()]
+    assert seen == [h.events[:-1] for h in DATA.histories()]
+    checkpoint = training.finish("toy", tmp_path / "out", "toy")
+    assert checkpoint.training["epoch"] == "3, the last"
+    assert reports_of(trainer(tmp_path / "run", epochs=3, num_held_out=1, patience=1)) == []
+
+
 def test_a_damaged_state_is_named(tmp_path: Path) -> None:
     next(trainer(tmp_path).train(ignore))
     path = tmp_path / "state.safetensors"
