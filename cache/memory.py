@@ -52,7 +52,8 @@ class MemoryStore:
         """Entries dropped for want of space since the start; expiry and deletion do not count."""
         return self._evictions
 
-    async def get(self, key: StateKey) -> Entry | None:
+    async def get(self, key: StateKey, *, timeout_s: float | None = None) -> Entry | None:
+        del timeout_s  # Nothing is waited for.
         self._expire()
         held = self._held.get(key)
         if held is None:
@@ -60,7 +61,8 @@ class MemoryStore:
         self._hold(key, held.entry)
         return held.entry
 
-    async def put(self, key: StateKey, entry: Entry) -> bool:
+    async def put(self, key: StateKey, entry: Entry, *, timeout_s: float | None = None) -> bool:
+        del timeout_s  # Nothing is waited for.
         require_owned(key, entry)
         self._expire()
         held = self._held.get(key)
@@ -78,11 +80,13 @@ class MemoryStore:
             self._evictions += 1
         return True
 
-    async def delete(self, key: StateKey) -> bool:
+    async def delete(self, key: StateKey, *, timeout_s: float | None = None) -> bool:
+        del timeout_s  # Nothing is waited for.
         self._expire()
         return self._drop(key)
 
-    async def ttl_seconds(self, key: StateKey) -> int | None:
+    async def ttl_seconds(self, key: StateKey, *, timeout_s: float | None = None) -> int | None:
+        del timeout_s  # Nothing is waited for.
         self._expire()
         held = self._held.get(key)
         return None if held is None else math.ceil(held.expires_at_s - self._clock())

@@ -11,7 +11,7 @@ from typing import Literal, Self
 
 import structlog
 
-from cache import Entry, StateStore, StoreUnavailable
+from cache import Entry, StateStore, StoreFull, StoreUnavailable
 from model.engine.state import UserState
 from service.codec import StateCodec, StoredState
 from service.metrics import Metrics
@@ -73,7 +73,10 @@ class UserStates:
         codec: StateCodec,
         empty: Callable[[], UserState],
         metrics: Metrics,
+        on_full: Callable[[], None] = lambda: None,
     ) -> None:
+        """`on_full` is called when the store refuses a state for want of memory."""
+        self._on_full = on_full
         self._store, self._codec, self._empty, self._metrics = store, codec, empty, metrics
         self._queues: dict[str, _Queue] = {}
         self._warned_at = -_WARN_EVERY_S
@@ -90,11 +93,14 @@ class UserStates:
 
         return Turn(queue.lock, done)
 
-    async def load(self, user_id: str) -> Loaded:
-        """The user's state; an empty one of version 0 on a miss or when the store fails."""
+    async def load(self, user_id: str, timeout_s: float | None = None) -> Loaded:
+        """The user's state; an empty one of version 0 on a miss or when the store fails.
+
+        `timeout_s` can only shorten the store's own timeout.
+        """
         nothing = StoredState(self._empty(), 0)
         try:
-            entry = await self._store.get(self._codec.key(user_id))
+            entry = await self._store.get(self._codec.key(user_id), timeout_s=timeout_s)
         except StoreUnavailable as error:
             self._failed("get", error)
             return self._count(Loaded(nothing, "error", None))
@@ -147,6 +153,8 @@ class UserStates:
 
     def _failed(self, op: str, error: StoreUnavailable) -> None:
         self._metrics.store_errors.labels(op=op).inc()
+        if isinstance(error, StoreFull):
+            self._on_full()
         now = time.monotonic()
         if now - self._warned_at >= _WARN_EVERY_S:
             self._warned_at = now
