@@ -11,7 +11,7 @@ from typing import Literal, Self
 
 import structlog
 
-from cache import Entry, Header, StateStore, StoreUnavailable
+from cache import Entry, Header, StateStore, StoreFull, StoreUnavailable
 from model.engine.state import UserState
 from service.codec import StateCodec, StoredState
 from service.device_tier import DeviceTier
@@ -75,7 +75,10 @@ class UserStates:
         empty: Callable[[], UserState],
         device: DeviceTier,
         metrics: Metrics,
+        on_full: Callable[[], None] = lambda: None,
     ) -> None:
+        """`on_full` is called when the store refuses a state for want of memory."""
+        self._on_full = on_full
         self._store, self._codec, self._empty, self._metrics = store, codec, empty, metrics
         self._device = device
         self._queues: dict[str, _Queue] = {}
@@ -93,19 +96,21 @@ class UserStates:
 
         return Turn(queue.lock, done)
 
-    async def load(self, user_id: str) -> Loaded:
+    async def load(self, user_id: str, timeout_s: float | None = None) -> Loaded:
         """The user's state; an empty one of version 0 on a miss or when the store fails.
 
         A state held here is used if the store still has its header: another replica may have
-        extended it, or somebody may have asked for it to be forgotten.
+        extended it, or somebody may have asked for it to be forgotten. `timeout_s` can only
+        shorten the store's own timeout.
         """
         nothing, key = StoredState(self._empty()), self._codec.key(user_id)
         try:
             held = self._device.get(user_id)
-            if held is not None and await self._store.head(key) == held.header:
-                return self._count(Loaded(held, "hit", "device"))
-            self._device.drop(user_id)
-            entry = await self._store.get(key)
+            if held is not None:
+                if await self._store.head(key, timeout_s=timeout_s) == held.header:
+                    return self._count(Loaded(held, "hit", "device"))
+                self._device.drop(user_id)
+            entry = await self._store.get(key, timeout_s=timeout_s)
         except StoreUnavailable as error:
             self._failed("get", error)
             return self._count(Loaded(nothing, "error", None))
@@ -175,6 +180,8 @@ class UserStates:
 
     def _failed(self, op: str, error: StoreUnavailable) -> None:
         self._metrics.store_errors.labels(op=op).inc()
+        if isinstance(error, StoreFull):
+            self._on_full()
         now = time.monotonic()
         if now - self._warned_at >= _WARN_EVERY_S:
             self._warned_at = now

@@ -7,7 +7,7 @@ import redis
 from model.checkpoint import Checkpoint
 from tests.integration.conftest import Serve
 from tests.integration.process import ServiceProcess
-from tests.redis_server import RedisServer
+from tests.redis_server import RedisServer, wait_until
 from tests.service.builders import JSON, NOW_S, assert_right, make_events
 
 PARTS: JSON = {"include": ["parts"], "request_time": NOW_S}
@@ -30,7 +30,13 @@ def assert_served_without_the_store(service: ServiceProcess, checkpoint: Checkpo
 
 
 def assert_hits_again(service: ServiceProcess, checkpoint: Checkpoint, events: list[JSON]) -> None:
-    service.recommend(events=events, **PARTS)
+    """As soon as the store, left alone during the outage, is asked again."""
+
+    def hits() -> bool:
+        service.recommend(events=events, **PARTS)
+        return bool(service.recommend(**PARTS)["cache"]["status"] == "hit")
+
+    wait_until(hits, "a hit")
     answer = service.recommend(**PARTS)
     assert answer["cache"]["status"] == "hit"
     assert answer["degraded"] == []

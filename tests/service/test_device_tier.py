@@ -29,22 +29,22 @@ class CountingStore(MemoryStore):
         super().__init__(1 << 24, 60)
         self.moved: list[tuple[str, int]] = []
 
-    async def get(self, key: StateKey) -> Entry | None:
+    async def get(self, key: StateKey, **_: object) -> Entry | None:
         entry = await super().get(key)
         self.moved.append(("get", len(entry.payload) if entry else 0))
         return entry
 
-    async def put(self, key: StateKey, entry: Entry) -> bool:
+    async def put(self, key: StateKey, entry: Entry, **_: object) -> bool:
         self.moved.append(("put", len(entry.payload)))
         return await super().put(key, entry)
 
-    async def append(self, key: StateKey, append: Append) -> bool:
+    async def append(self, key: StateKey, append: Append, **_: object) -> bool:
         before = len(self.moved)
         done = await super().append(key, append)
         self.moved[before:] = [("append", len(append.data))]
         return done
 
-    async def head(self, key: StateKey) -> Header | None:
+    async def head(self, key: StateKey, **_: object) -> Header | None:
         before = len(self.moved)
         header = await super().head(key)
         del self.moved[before:]
