@@ -53,6 +53,10 @@ class Items:
                 known[index] = None
         return list(known), list(unknown)
 
+    def ids_only(self) -> "Items":
+        """Without what is known about the items beside their ids."""
+        return Items([{"item_id": item_id} for item_id in self.ids])
+
     def digest(self) -> str:
         """sha256 over the ids in order; titles and other columns may change freely."""
         return hashlib.sha256(json.dumps(self.ids).encode()).hexdigest()

@@ -133,9 +133,19 @@ class Trainer:
         return self._validates() and self.epoch - self.best_epoch >= self._options.patience
 
     def finish(
-        self, name: str, folder: Path, source: str, select: Literal["best", "last"] = "best"
+        self,
+        name: str,
+        folder: Path,
+        source: str,
+        *,
+        select: Literal["best", "last"] = "best",
+        with_metadata: bool = True,
     ) -> Checkpoint:
-        """Write an epoch as a checkpoint, with its figure on the test event."""
+        """Write an epoch as a checkpoint, with its figure on the test event.
+
+        Args:
+            with_metadata: keep the items' titles and the like, which a data set's terms may forbid
+        """
         epoch, chosen = self.epoch, "the last"
         if select == "best" and self._options.num_held_out > 1:
             epoch, chosen = self.best_epoch, "best validation NDCG@10"
@@ -149,7 +159,8 @@ class Trainer:
             "start": self._start.training if self._start else None,
             "test": test,
         }
-        checkpoint = Checkpoint(name, self.network.eval(), self._data.items, record)
+        items = self._data.items if with_metadata else self._data.items.ids_only()
+        checkpoint = Checkpoint(name, self.network.eval(), items, record)
         save(checkpoint, folder)
         return checkpoint
 

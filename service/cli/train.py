@@ -74,6 +74,9 @@ def train(
     select: Annotated[
         Literal["best", "last"], typer.Option(help="which epoch becomes the checkpoint")
     ] = "best",
+    metadata: Annotated[
+        bool, typer.Option(help="keep titles and the like beside the item ids")
+    ] = True,
     seed: int = 0,
     demo_histories: Annotated[
         int, typer.Option(min=0, help="write this many users' histories beside the checkpoint")
@@ -144,7 +147,9 @@ def train(
                 deque(trainer.train(lambda _done, _total: None), maxlen=0)
                 return
             _run(trainer)
-            checkpoint = trainer.finish(name or out.name, out, Path(data).name, select)
+            checkpoint = trainer.finish(
+                name or out.name, out, Path(data).name, select=select, with_metadata=metadata
+            )
     except (DataError, RunError, CheckpointError, ValidationError) as error:
         complain(f"mfalcon: {error}")
         raise typer.Exit(2) from error

@@ -149,6 +149,17 @@ def test_what_the_data_says_is_passed_on(tmp_path: Path) -> None:
     assert "milliseconds" in train(data, tmp_path).stderr
 
 
+def test_a_checkpoint_can_hold_the_item_ids_alone(ratings: Path, tmp_path: Path) -> None:
+    """Some data sets may be trained on, but not passed on."""
+    assert train(ratings, tmp_path, "--no-metadata").exit_code == 0
+    ids = [str(item + 1) for item in range(NUM_ITEMS)]
+    assert (tmp_path / "out" / "items.csv").read_text().split() == ["item_id", *ids]
+    whole = tmp_path / "whole"
+    assert train(ratings, whole).exit_code == 0
+    assert load(whole / "out").digests() == load(tmp_path / "out").digests()
+    assert "title" in load(whole / "out").items.rows[0]
+
+
 def test_the_actions_of_the_data_become_a_task(tmp_path: Path) -> None:
     lines = CSV.splitlines()[1:]
     kinds = ("view", "buy")
