@@ -3,22 +3,30 @@
 Bytes only: what a payload means is the caller's business. `StateStore` is the contract.
 """
 
+from cache.breaker import BreakerState
 from cache.header import DIGEST_BYTES, HEADER_BYTES, Dtype, Header, user_digest
 from cache.keys import StateKey
 from cache.memory import MemoryStore
+from cache.redis_client import BreakerChange
+from cache.redis_memory import MemoryPolicy
 from cache.redis_store import RedisStore
-from cache.store import Entry, StateStore, StoreUnavailable, read_entry
+from cache.store import Append, Entry, StateStore, StoreFull, StoreUnavailable, read_entry
 
 __all__ = [
     "DIGEST_BYTES",
     "HEADER_BYTES",
+    "Append",
+    "BreakerChange",
+    "BreakerState",
     "Dtype",
     "Entry",
     "Header",
+    "MemoryPolicy",
     "MemoryStore",
     "RedisStore",
     "StateKey",
     "StateStore",
+    "StoreFull",
     "StoreUnavailable",
     "read_entry",
     "user_digest",

@@ -6,8 +6,9 @@ from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from cache.header import Header
 from cache.keys import StateKey
-from cache.store import Entry, may_replace, require_owned
+from cache.store import Append, Entry, may_replace, require_owner
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +53,8 @@ class MemoryStore:
         """Entries dropped for want of space since the start; expiry and deletion do not count."""
         return self._evictions
 
-    async def get(self, key: StateKey) -> Entry | None:
+    async def get(self, key: StateKey, *, timeout_s: float | None = None) -> Entry | None:
+        del timeout_s  # Nothing is waited for.
         self._expire()
         held = self._held.get(key)
         if held is None:
@@ -60,8 +62,9 @@ class MemoryStore:
         self._hold(key, held.entry)
         return held.entry
 
-    async def put(self, key: StateKey, entry: Entry) -> bool:
-        require_owned(key, entry)
+    async def put(self, key: StateKey, entry: Entry, *, timeout_s: float | None = None) -> bool:
+        del timeout_s  # Nothing is waited for.
+        require_owner(key, entry.header)
         self._expire()
         held = self._held.get(key)
         if not may_replace(held.entry.header if held else None, entry.header):
@@ -78,11 +81,29 @@ class MemoryStore:
             self._evictions += 1
         return True
 
-    async def delete(self, key: StateKey) -> bool:
+    async def append(
+        self, key: StateKey, append: Append, *, timeout_s: float | None = None
+    ) -> bool:
+        del timeout_s  # Nothing is waited for.
+        require_owner(key, append.header)
+        self._expire()
+        held = self._held.get(key)
+        if held is None or held.entry.header != append.held:
+            return False
+        payload = b"".join((held.entry.payload, append.data))
+        return await self.put(key, Entry(append.header, payload))
+
+    async def head(self, key: StateKey, *, timeout_s: float | None = None) -> Header | None:
+        entry = await self.get(key, timeout_s=timeout_s)
+        return None if entry is None else entry.header
+
+    async def delete(self, key: StateKey, *, timeout_s: float | None = None) -> bool:
+        del timeout_s  # Nothing is waited for.
         self._expire()
         return self._drop(key)
 
-    async def ttl_seconds(self, key: StateKey) -> int | None:
+    async def ttl_seconds(self, key: StateKey, *, timeout_s: float | None = None) -> int | None:
+        del timeout_s  # Nothing is waited for.
         self._expire()
         held = self._held.get(key)
         return None if held is None else math.ceil(held.expires_at_s - self._clock())

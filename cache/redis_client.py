@@ -1,139 +1,247 @@
-"""Owns connections to one Redis server and what its errors mean. Never knows what a state is.
+"""Owns the way of a command to its key's server and what errors mean. Never knows what a state is.
 
-Commands are packed and replies read here, below redis-py's client: a compare-and-set then takes
-two round trips instead of three, and whatever goes wrong or is cancelled, the connection closes.
+One server, sentinels or a cluster: what differs is where a key is. An attempt is repeated once, and
+only if it can not have done anything (refused, redirected) or only reads; never after a timeout.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager, suppress
+import ssl
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
-from typing import Any, Final
-from urllib.parse import urlsplit
+from typing import Any, Final, TypeVar
 
 from redis import exceptions
-from redis.asyncio import BlockingConnectionPool
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
-from cache.store import StoreUnavailable
+from cache.breaker import NUM_FAILURES, BreakerState
+from cache.redis_node import Command, Failed, Node, PoolBusy, Session, Skipped
+from cache.redis_route import Cluster, OneServer, Route, Sentinels, UnknownPrimary
+from cache.redis_url import Access, Address, Target, Topology, parse
+from cache.store import StoreFull, StoreUnavailable
+
+T = TypeVar("T")
 
 _READ_BYTES: Final = 1 << 20
 _REACHABLE: Final = "check that it runs and that the URL names its host and port"
 # The first match wins, so subclasses stand before their bases.
 _ADVICE: Final[tuple[tuple[type[Exception], str], ...]] = (
+    (PoolBusy, "more requests at once than connections, allow more (max_connections in the URL)"),
+    (Skipped, f"it failed {NUM_FAILURES} times in a row and is given a pause"),
+    (UnknownPrimary, "check the service name in the URL, the sentinels do not know it"),
     (exceptions.AuthenticationError, "check the user name and password in the URL"),
     (exceptions.NoPermissionError, "check the rights of the URL's user on mf:* keys"),
     (exceptions.OutOfMemoryError, "set maxmemory-policy to allkeys-lru, so that it evicts"),
     (exceptions.ReadOnlyError, "point the URL at the primary, this is a replica"),
-    (exceptions.AskError, "point the URL at a standalone server, this is a cluster's node"),
+    (exceptions.AskError, "use redis+cluster:// for a cluster's node"),
+    (exceptions.ClusterDownError, "check that every hash slot of the cluster has a server"),
     (exceptions.TimeoutError, "check its load and the network, or raise the timeout"),
     (exceptions.ConnectionError, _REACHABLE),
     (exceptions.ResponseError, "check that it is Redis 6.2 or newer, or Valkey"),
+    (Exception, _REACHABLE),
 )
+# Nothing was done, and a look-up may lead to a server that does it.
+_REDIRECTS: Final = (exceptions.AskError, exceptions.ReadOnlyError)
+# Another attempt would find the same.
+_FINAL: Final = (PoolBusy, Skipped, exceptions.AuthenticationError, exceptions.BusyLoadingError)
 
 
 @dataclass(frozen=True, slots=True)
-class Session:
-    """A connection while one caller has it. Raises redis-py's errors."""
+class BreakerChange:
+    """A server that is not asked any more, is tried, or is asked again."""
 
-    connection: Any
+    server: str
+    before: BreakerState
+    after: BreakerState
 
-    async def call(self, *commands: tuple[str | int, ...]) -> list[Any]:
-        """The replies to commands that travel together; see `exchange`."""
-        return await self.exchange(self.connection.pack_commands(commands), len(commands))
 
-    async def exchange(self, packed: Sequence[bytes | memoryview], num_replies: int) -> list[Any]:
-        """The replies to packed commands; bytes stay bytes, whatever decoding the URL asks for.
-
-        A reply that the key holds another type of value is None: nothing of ours is there.
-        """
-        await self.connection.send_packed_command(packed)
-        replies: list[Any] = []
-        for _ in range(num_replies):
-            try:
-                replies.append(await self.connection.read_response(disable_decoding=True))
-            except exceptions.ResponseError as error:
-                if not str(error).startswith("WRONGTYPE"):
-                    raise
-                replies.append(None)
-        return replies
+def ignore_change(change: BreakerChange) -> None:
+    """For those who need not know."""
+    del change
 
 
 class RedisClient:
-    """A pool of connections, each opened at first use."""
+    """Connections to the servers of one URL, each opened at first use."""
 
-    def __init__(self, pool: BlockingConnectionPool) -> None:
-        self._pool: Any = pool
+    def __init__(self, target: Target, on_breaker: Callable[[BreakerChange], None]) -> None:
+        self._target, self._on_breaker = target, on_breaker
+        self._nodes: dict[Address, Node] = {}
+        self._sentinels: list[Node] = []
+        self._route = self._make_route()
+        self._tasks: set[asyncio.Task[Any]] = set()
 
     @classmethod
-    def from_url(cls, url: str, *, timeout_s: float, max_connections: int) -> "RedisClient":
-        """Raises ValueError for a malformed URL, without quoting it.
+    def from_url(
+        cls,
+        url: str,
+        *,
+        timeout_s: float,
+        max_connections: int,
+        on_breaker: Callable[[BreakerChange], None] = ignore_change,
+    ) -> "RedisClient":
+        """Raises ValueError for a malformed URL, without quoting it; `redis_url` has the forms.
 
         `timeout_s` bounds the wait for a free connection, each write and each reply; connecting
         may take twice as long. Options in the URL's query win over these arguments.
         """
-        try:
-            if not _is_well_formed(url):
-                raise ValueError
-            pool = BlockingConnectionPool.from_url(
-                url,
-                max_connections=max_connections,
-                timeout=timeout_s,
-                socket_timeout=timeout_s,
-                socket_connect_timeout=2 * timeout_s,
-                socket_read_size=_READ_BYTES,
-                # A refused connection is worth a second try; a timeout has used up the budget.
-                retry=Retry(NoBackoff(), 1, (exceptions.ConnectionError,)),
-                # RESP2 needs no greeting, so connecting saves a round trip.
-                protocol=2,
-            )
-            # No I/O; an unknown option is refused here and not at the first use.
-            pool.connection_class(**pool.connection_kwargs)
-        except (ValueError, TypeError, exceptions.RedisError):
-            raise ValueError(
-                "malformed Redis URL: use redis://[[user]:password@]host[:port][/db], "
-                "rediss://... for TLS, or unix:///path/to/socket[?db=0], "
-                "with special characters of user and password percent-encoded"
-            ) from None
-        return cls(pool)
+        defaults = {
+            "socket_timeout": timeout_s,
+            "socket_connect_timeout": 2 * timeout_s,
+            "socket_read_size": _READ_BYTES,
+            # Attempts are counted here alone.
+            "retry": Retry(NoBackoff(), 0),
+            # RESP2 needs no greeting, so connecting saves a round trip.
+            "protocol": 2,
+        }
+        target = parse(url, defaults, max_connections=max_connections, wait_s=timeout_s)
+        return cls(target, on_breaker)
 
-    @asynccontextmanager
-    async def session(self) -> AsyncIterator[Session]:
-        """A connection for one exchange; redis-py's errors leave as StoreUnavailable."""
+    @property
+    def num_skipped(self) -> int:
+        """Servers that are not asked for now, sentinels included."""
+        return sum(node.is_skipped for node in (*self._nodes.values(), *self._sentinels))
+
+    async def read(self, name: str, command: Command, *, timeout_s: float | None = None) -> Any:
+        """The reply to a command on a key that may be carried out twice."""
+
+        async def once(session: Session) -> Any:
+            (reply,) = await session.call(command)
+            return reply
+
+        return await self.run(name, once, is_read=True, timeout_s=timeout_s)
+
+    async def run(
+        self,
+        name: str,
+        operation: Callable[[Session], Awaitable[T]],
+        *,
+        is_read: bool = False,
+        timeout_s: float | None = None,
+    ) -> T:
+        """What the operation returns, at the server of a key. Raises StoreUnavailable.
+
+        `timeout_s` bounds all of it, beside the bounds on its steps.
+        """
         try:
-            connection = await self._pool.get_connection()
-            try:
-                yield Session(connection)
-            except BaseException:
-                # Replies may be under way, and must not reach the next caller.
-                await connection.disconnect(nowait=True)
-                raise
-            finally:
-                await asyncio.shield(self._pool.release(connection))
-        except (exceptions.RedisError, OSError) as error:
+            running = self._run(name, operation, is_read)
+            return await (running if timeout_s is None else self._within(timeout_s, running))
+        except Failed as failed:
+            is_full = isinstance(failed.error, exceptions.OutOfMemoryError)
             # The cause is not chained: a server may echo the password of a refused AUTH.
-            raise StoreUnavailable(self._explain(error)) from None
+            raise (StoreFull if is_full else StoreUnavailable)(self._explain(failed)) from None
+        except TimeoutError:
+            raise StoreUnavailable("the request had no time left to wait for Redis") from None
+
+    async def everywhere(self, operation: Callable[[Session], Awaitable[T]]) -> dict[str, T]:
+        """What the operation returns at each server that holds states. Raises StoreUnavailable."""
+        try:
+            found = {}
+            for address in await self._route.find_all():
+                found[str(address)] = await self._node(address).run(operation)
+            return found
+        except Failed as failed:
+            self._route.learn("", failed)
+            raise StoreUnavailable(self._explain(failed)) from None
 
     async def close(self) -> None:
-        with suppress(exceptions.RedisError, OSError):
-            await self._pool.aclose()
+        while self._tasks:
+            for task in self._tasks:
+                task.cancel()
+            await asyncio.wait(self._tasks)
+        await self._route.close()
+        for node in list(self._nodes.values()):
+            await node.close()
 
-    def _explain(self, error: Exception) -> str:
-        options = self._pool.connection_kwargs
-        tcp = f"{options.get('host', 'localhost')}:{options.get('port', 6379)}"
-        reason = str(error)
-        for secret in (options.get("username"), options.get("password")):
-            reason = reason.replace(secret, "***") if secret else reason
-        advice = next((text for kind, text in _ADVICE if isinstance(error, kind)), _REACHABLE)
-        if isinstance(error.__cause__, TimeoutError):  # The pool's way to say that it is empty.
-            advice = f"all {self._pool.max_connections} connections are busy, allow more"
-        return f"Redis at {options.get('path', tcp)} is unavailable: {advice} ({reason[:200]})"
+    async def _within(self, timeout_s: float, running: Coroutine[Any, Any, T]) -> T:
+        """What it returns. Raises TimeoutError on time, whatever becomes of it.
+
+        A task of its own, since before Python 3.12 `asyncio.wait_for`, with which redis-py sends,
+        may swallow the cancellation that `asyncio.timeout` relies on.
+        """
+        task = asyncio.create_task(running)
+        self._tasks.add(task)
+        task.add_done_callback(self._done)
+        try:
+            done, _ = await asyncio.wait([task], timeout=timeout_s)
+        finally:
+            task.cancel()
+        if not done:
+            raise TimeoutError
+        return task.result()
+
+    def _done(self, task: asyncio.Task[Any]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled():
+            task.exception()  # Looked at, since nobody may wait for it any more.
+
+    async def _run(
+        self, name: str, operation: Callable[[Session], Awaitable[T]], is_read: bool
+    ) -> T:
+        address = await self._route.find(name)
+        try:
+            return await self._node(address).run(operation)
+        except Failed as failed:
+            leads_elsewhere = self._route.learn(name, failed)
+            if not _may_repeat(failed, is_read, leads_elsewhere):
+                raise
+            error = failed.error
+        if isinstance(error, exceptions.AskError) and not isinstance(error, exceptions.MovedError):
+            taker = Address(error.host or address.host, error.port)
+            return await self._node(taker).run(operation, asking=True)
+        address = await self._route.find(name)
+        try:
+            return await self._node(address).run(operation)
+        except Failed as failed:
+            self._route.learn(name, failed)
+            raise
+
+    def _make_route(self) -> Route:
+        target = self._target
+        match target.topology:
+            case Topology.ONE:
+                return OneServer(target.seeds[0])
+            case Topology.SENTINEL:
+                assert target.sentinel is not None
+                self._sentinels = [self._make(at, target.sentinel) for at in target.seeds]
+                return Sentinels(target.service, self._sentinels, self._keep)
+            case Topology.CLUSTER:
+                return Cluster(target.seeds, self._node, self._keep)
+
+    def _node(self, address: Address) -> Node:
+        if address not in self._nodes:
+            self._nodes[address] = self._make(address, self._target.access)
+        return self._nodes[address]
+
+    def _make(self, address: Address, access: Access) -> Node:
+        return Node(address, access, self._tell)
+
+    def _tell(self, address: Address, before: BreakerState, after: BreakerState) -> None:
+        if after is BreakerState.OPEN:
+            # Also where nobody stayed to see the failure: callers with little time.
+            self._route.forget(address)
+        self._on_breaker(BreakerChange(str(address), before, after))
+
+    async def _keep(self, known: set[Address]) -> None:
+        """Let go of servers that are not known any more."""
+        for address in self._nodes.keys() - known:
+            await self._nodes.pop(address).close()
+
+    def _explain(self, failed: Failed) -> str:
+        reason = str(failed.error)
+        for access in (self._target.access, self._target.sentinel):
+            for secret in ("username", "password"):
+                value = access.options.get(secret) if access else None
+                reason = reason.replace(value, "***") if value else reason
+        advice = next(text for kind, text in _ADVICE if isinstance(failed.error, kind))
+        if isinstance(failed.error.__context__, ssl.SSLError):
+            advice = "check ssl_ca_certs and the host's name in the URL, and that it speaks TLS"
+        return f"Redis at {failed.address} is unavailable: {advice} ({reason[:200]})"
 
 
-def _is_well_formed(url: str) -> bool:
-    parts = urlsplit(url)
-    path = parts.path.strip("/")
-    if parts.scheme == "unix":
-        return bool(path) and not parts.hostname
-    return parts.scheme in ("redis", "rediss") and (not path or path.isdecimal())
+def _may_repeat(failed: Failed, is_read: bool, leads_elsewhere: bool) -> bool:
+    error = failed.error
+    if isinstance(error, _REDIRECTS):
+        return leads_elsewhere
+    if isinstance(error, _FINAL):
+        return False
+    return isinstance(error, exceptions.ConnectionError) and (is_read or not failed.sent)

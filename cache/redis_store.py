@@ -1,13 +1,30 @@
 """Owns states held in Redis or Valkey, one string per state. Never handles their sockets."""
 
+from collections.abc import Callable
+
 from cache.header import HEADER_BYTES, Header
 from cache.keys import StateKey
-from cache.redis_client import RedisClient
-from cache.store import Entry, is_owned, may_replace, read_entry, require_owned
+from cache.redis_client import BreakerChange, RedisClient, ignore_change
+from cache.redis_memory import MemoryPolicy, read_policy
+from cache.redis_node import Session
+from cache.store import Append, Entry, is_owned, may_replace, read_entry, require_owner
+
+_MAX_SCRIPT_BYTES = 1 << 18
+"""Scripts move bytes several times slower than SET does; longer tails are written whole."""
+
+_APPEND = """
+if redis.pcall('GETRANGE', KEYS[1], 0, #ARGV[1] - 1) ~= ARGV[1]
+  or redis.call('STRLEN', KEYS[1]) ~= tonumber(ARGV[4]) then return 0 end
+redis.call('SETRANGE', KEYS[1], 0, ARGV[2])
+redis.call('APPEND', KEYS[1], ARGV[3])
+redis.call('EXPIRE', KEYS[1], ARGV[5])
+return 1
+"""
+"""Compare-and-append in one round trip; a script runs as a whole, or not at all."""
 
 
 class RedisStore:
-    """A `StateStore` in one Redis server, shared by all replicas of the service.
+    """A `StateStore` in Redis, shared by all replicas of the service.
 
     Raises ValueError for a `ttl_s` below 1.
     """
@@ -22,26 +39,41 @@ class RedisStore:
 
     @classmethod
     def from_url(
-        cls, url: str, *, ttl_s: int, timeout_s: float = 0.05, max_connections: int = 16
+        cls,
+        url: str,
+        *,
+        ttl_s: int,
+        timeout_s: float = 0.05,
+        max_connections: int = 16,
+        on_breaker: Callable[[BreakerChange], None] = ignore_change,
     ) -> "RedisStore":
-        """A store that connects at first use, to `redis://`, `rediss://` or `unix://`.
+        """A store that connects at first use; `cache.redis_url` has the forms of the URL.
 
         `timeout_s` bounds the wait for a free connection, each write and each reply; connecting
-        may take twice as long. Options in the URL's query win over these arguments. Raises
-        ValueError for a malformed URL, without quoting it.
+        may take twice as long. Options in the URL's query win over these arguments. `on_breaker`
+        is told when a server that keeps failing is not asked any more, and when it is again.
+        Raises ValueError for a malformed URL, without quoting it.
         """
-        client = RedisClient.from_url(url, timeout_s=timeout_s, max_connections=max_connections)
+        client = RedisClient.from_url(
+            url, timeout_s=timeout_s, max_connections=max_connections, on_breaker=on_breaker
+        )
         return cls(client, ttl_s=ttl_s)
 
-    async def get(self, key: StateKey) -> Entry | None:
-        async with self._client.session() as session:
-            (value,) = await session.call(("GETEX", key.name, "EX", self._ttl_s))
-        return None if value is None else read_entry(value, key)
+    @property
+    def num_skipped_servers(self) -> int:
+        """Servers that are not asked for now, because they kept failing."""
+        return self._client.num_skipped
 
-    async def put(self, key: StateKey, entry: Entry) -> bool:
-        require_owned(key, entry)
+    async def get(self, key: StateKey, *, timeout_s: float | None = None) -> Entry | None:
+        command = ("GETEX", key.name, "EX", self._ttl_s)
+        value = await self._client.read(key.name, command, timeout_s=timeout_s)
+        return read_entry(value, key) if isinstance(value, bytes) else None
+
+    async def put(self, key: StateKey, entry: Entry, *, timeout_s: float | None = None) -> bool:
+        require_owner(key, entry.header)
         name = key.name
-        async with self._client.session() as session:
+
+        async def compare_and_set(session: Session) -> bool:
             _, head = await session.call(("WATCH", name), ("GETRANGE", name, 0, HEADER_BYTES - 1))
             held = Header.unpack(head or b"")
             if held and is_owned(held, key) and not may_replace(held, entry.header):
@@ -50,24 +82,56 @@ class RedisStore:
                 if value is not None and read_entry(value, key) is not None:
                     await session.call(("UNWATCH",))
                     return False
-            pack = session.connection.pack_command
-            transaction = (*pack("MULTI"), *_pack_set(name, entry, self._ttl_s), *pack("EXEC"))
-            *_, done = await session.exchange(transaction, num_replies=3)
-        return done is not None
+            return await session.transaction(_pack_set(name, entry, self._ttl_s))
 
-    async def delete(self, key: StateKey) -> bool:
-        async with self._client.session() as session:
+        return await self._client.run(name, compare_and_set, timeout_s=timeout_s)
+
+    async def append(
+        self, key: StateKey, append: Append, *, timeout_s: float | None = None
+    ) -> bool:
+        require_owner(key, append.header)
+        if len(append.data) > _MAX_SCRIPT_BYTES:
+            return False
+        held, header = append.held.pack(), append.header.pack()
+        length = len(held) + append.held.payload_bytes
+        arguments = (key.name, held, header, append.data, length, self._ttl_s)
+
+        async def compare_and_append(session: Session) -> bool:
+            (done,) = await session.call(("EVAL", _APPEND, 1, *arguments))
+            return bool(done)
+
+        return await self._client.run(key.name, compare_and_append, timeout_s=timeout_s)
+
+    async def head(self, key: StateKey, *, timeout_s: float | None = None) -> Header | None:
+        name = key.name
+
+        async def look(session: Session) -> Header | None:
+            value, _ = await session.call(
+                ("GETRANGE", name, 0, HEADER_BYTES - 1), ("EXPIRE", name, self._ttl_s)
+            )
+            header = Header.unpack(value or b"")
+            return header if header and is_owned(header, key) else None
+
+        return await self._client.run(name, look, is_read=True, timeout_s=timeout_s)
+
+    async def delete(self, key: StateKey, *, timeout_s: float | None = None) -> bool:
+        async def unlink(session: Session) -> bool:
             (num_deleted,) = await session.call(("UNLINK", key.name))
-        return bool(num_deleted)
+            return bool(num_deleted)
 
-    async def ttl_seconds(self, key: StateKey) -> int | None:
-        async with self._client.session() as session:
-            (seconds,) = await session.call(("TTL", key.name))
-        return int(seconds) if seconds >= 0 else None
+        return await self._client.run(key.name, unlink, timeout_s=timeout_s)
+
+    async def ttl_seconds(self, key: StateKey, *, timeout_s: float | None = None) -> int | None:
+        seconds = await self._client.read(key.name, ("TTL", key.name), timeout_s=timeout_s)
+        return seconds if isinstance(seconds, int) and seconds >= 0 else None
 
     async def ping(self) -> None:
-        async with self._client.session() as session:
-            await session.call(("PING",))
+        await self._client.everywhere(lambda session: session.call(("PING",)))
+
+    async def memory_policies(self) -> dict[str, MemoryPolicy]:
+        """What each server does when it is full, of those that tell. Raises StoreUnavailable."""
+        found = await self._client.everywhere(read_policy)
+        return {server: policy for server, policy in found.items() if policy is not None}
 
     async def close(self) -> None:
         await self._client.close()

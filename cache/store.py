@@ -12,6 +12,10 @@ class StoreUnavailable(Exception):
     """The store could not be asked, or did not answer in time. The message says what to check."""
 
 
+class StoreFull(StoreUnavailable):
+    """The store is full and does not make room; what it holds can be read."""
+
+
 @dataclass(frozen=True, slots=True)
 class Entry:
     """A header and its payload. Raises ValueError if the header tells another payload length."""
@@ -33,6 +37,24 @@ class Entry:
     def value(self) -> bytes:
         """The stored form, which `read_entry` reads: header, then payload, in one copy."""
         return b"".join((self.header.pack(), self.payload))
+
+
+@dataclass(frozen=True, slots=True)
+class Append:
+    """What makes the value under header `held` the value under `header`: bytes at its end.
+
+    Raises ValueError unless the versions follow each other and the lengths add up.
+    """
+
+    held: Header
+    header: Header
+    data: bytes
+
+    def __post_init__(self) -> None:
+        if self.header.version != self.held.version + 1:
+            raise ValueError("an append makes the next version")
+        if self.header.payload_bytes != self.held.payload_bytes + len(self.data):
+            raise ValueError("the new header tells another payload length than held and data make")
 
 
 def is_owned(header: Header, key: StateKey) -> bool:
@@ -59,10 +81,10 @@ def may_replace(held: Header | None, new: Header) -> bool:
     return held is None or held.version == new.version - 1
 
 
-def require_owned(key: StateKey, entry: Entry) -> None:
-    """Raises ValueError for an entry that could never be read back under the key."""
-    if not is_owned(entry.header, key):
-        raise ValueError("the entry's header carries another user or fingerprint than the key")
+def require_owner(key: StateKey, header: Header) -> None:
+    """Raises ValueError for a header that could never be read back under the key."""
+    if not is_owned(header, key):
+        raise ValueError("the header carries another user or fingerprint than the key")
 
 
 class StateStore(Protocol):
@@ -70,20 +92,21 @@ class StateStore(Protocol):
 
     A cache: any state may vanish at any time. Every method may raise StoreUnavailable if the
     store is remote. A call may be cancelled at any point without harm to the calls of others.
+    `timeout_s` is what the caller has left for a call: it can only shorten the store's own timeout.
     """
 
     @property
     def tier(self) -> str:
         """The kind of place: "memory" or "redis"."""
 
-    async def get(self, key: StateKey) -> Entry | None:
+    async def get(self, key: StateKey, *, timeout_s: float | None = None) -> Entry | None:
         """The state under the key, its time to live renewed.
 
         None if there is none, or if anything is wrong with it: short, corrupt, of another format,
         fingerprint or user.
         """
 
-    async def put(self, key: StateKey, entry: Entry) -> bool:
+    async def put(self, key: StateKey, entry: Entry, *, timeout_s: float | None = None) -> bool:
         """Store the entry, if nothing valid is held or the version before the entry's own.
 
         False: another version is held, and nothing was changed; re-read and extend. True: stored
@@ -92,10 +115,25 @@ class StateStore(Protocol):
         Raises ValueError if the entry's header does not carry the key's user and fingerprint.
         """
 
-    async def delete(self, key: StateKey) -> bool:
+    async def append(
+        self, key: StateKey, append: Append, *, timeout_s: float | None = None
+    ) -> bool:
+        """Extend the value held, if its header is exactly `append.held`; moves the tail alone.
+
+        False: something else is held, or nothing, and nothing was changed. Otherwise as `put`.
+        """
+
+    async def head(self, key: StateKey, *, timeout_s: float | None = None) -> Header | None:
+        """The header of what is held, its time to live renewed; None as `get`.
+
+        The payload is not looked at: equal headers stand before equal payloads, or before a
+        payload that `get` finds corrupt.
+        """
+
+    async def delete(self, key: StateKey, *, timeout_s: float | None = None) -> bool:
         """Drop whatever is held under the key; False if nothing was."""
 
-    async def ttl_seconds(self, key: StateKey) -> int | None:
+    async def ttl_seconds(self, key: StateKey, *, timeout_s: float | None = None) -> int | None:
         """Seconds until the state expires, rounded; None if nothing is held. Renews nothing."""
 
     async def ping(self) -> None:

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from cache import DIGEST_BYTES, Dtype, Entry, Header, StateKey, user_digest
+from cache import DIGEST_BYTES, Append, Dtype, Entry, Header, StateKey, user_digest
 from model.config import HSTUConfig
 from model.engine.encoder import num_final_rows
 from model.engine.state import UserState
@@ -24,10 +24,14 @@ _EVENT = np.dtype([("item", "<i4"), ("action", "<i4"), ("timestamp", "<i8")])
 
 @dataclass(frozen=True, slots=True)
 class StoredState:
-    """A state and the version under which the store holds it; 0 if it holds none."""
+    """A state and the header under which the store holds it; None if it holds nothing like it.
+
+    `version` counts the writes of the key; it is told where the held value is another model's too.
+    """
 
     state: UserState
-    version: int
+    version: int = 0
+    header: Header | None = None
 
 
 class StateCodec:
@@ -43,32 +47,65 @@ class StateCodec:
     def key(self, user_id: str) -> StateKey:
         return StateKey(user_id, self.fingerprint)
 
-    def encode(self, user_id: str, stored: StoredState) -> Entry:
-        state, config = stored.state, self._config
-        history, final = state.history, state.num_final
-        events = _to_records(history)
-        rows = np.empty(final, self._row)
-        rows["event"] = events[:final]
-        kv = torch.cat((_token_major(state.keys), _token_major(state.values)), dim=2)
+    def encode(self, user_id: str, state: UserState, version: int) -> Entry:
+        """The whole state as the store's `version`."""
+        events = _to_records(state.history)
+        payload = self._payload(state, events, 0)
+        return Entry(self._header(user_id, state, events, version, payload), payload)
+
+    def append(self, user_id: str, held: StoredState, state: UserState) -> Append | None:
+        """What to add to the value of `held` for that of `state`; None if rows changed before.
+
+        The pending event of a state is the first part of its row in the next one, so a state that
+        only grew is the old payload and more.
+        """
+        before = held.state
+        shared = before.history.common_prefix(state.history)
+        if held.header is None or shared < len(before.history):
+            return None
+        events = _to_records(state.history)
+        pending = len(before.history) - before.num_final
+        data = self._payload(state, events, before.num_final)[pending * _EVENT.itemsize :]
+        header = self._header(user_id, state, events, held.version + 1, data, held.header)
+        return Append(held.header, header, data)
+
+    def _payload(self, state: UserState, events: npt.NDArray[np.void], first: int) -> bytes:
+        """The rows from `first` on, and the events without one."""
+        final = state.num_final
+        rows = np.empty(final - first, self._row)
+        rows["event"] = events[first:final]
+        kept = (t[:, :, first:] for t in (state.keys, state.values))
+        kv = torch.cat([_token_major(t) for t in kept], dim=2)
         rows["kv"] = kv.flatten(1).cpu().numpy()
-        payload = rows.tobytes() + events[final:].tobytes()
-        header = Header(
+        return rows.tobytes() + events[final:].tobytes()
+
+    def _header(
+        self,
+        user_id: str,
+        state: UserState,
+        events: npt.NDArray[np.void],
+        version: int,
+        payload: bytes,
+        before: Header | None = None,
+    ) -> Header:
+        """`payload` follows that of `before`."""
+        config = self._config
+        return Header(
             fingerprint=self.fingerprint,
             user_digest=user_digest(user_id),
-            version=stored.version,
-            anchor=history.anchor,
-            num_events=len(history),
-            num_final=final,
+            version=version,
+            anchor=state.history.anchor,
+            num_events=len(events),
+            num_final=state.num_final,
             prefix_hash=_prefix_hash(events),
             dtype=Dtype.FLOAT32,
             num_layers=config.num_layers,
             num_heads=config.num_heads,
             qk_dim=config.qk_dim,
             v_dim=config.v_dim,
-            payload_bytes=len(payload),
-            payload_crc32=zlib.crc32(payload),
+            payload_bytes=len(payload) + (before.payload_bytes if before else 0),
+            payload_crc32=zlib.crc32(payload, before.payload_crc32 if before else 0),
         )
-        return Entry(header, payload)
 
     def decode(self, entry: Entry) -> StoredState | None:
         """None for anything this checkpoint could not have written."""
@@ -96,7 +133,7 @@ class StateCodec:
             keys.unflatten(2, (config.num_heads, config.qk_dim)).permute(1, 2, 0, 3),
             values.unflatten(2, (config.num_heads, config.v_dim)).permute(1, 2, 0, 3),
         )
-        return StoredState(state, header.version)
+        return StoredState(state, header.version, header)
 
     def _in_vocabulary(self, events: npt.NDArray[np.void]) -> bool:
         items, actions = events["item"], events["action"]

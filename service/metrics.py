@@ -55,6 +55,17 @@ class Metrics:
         self.store_errors = Counter(
             "mfalcon_store_errors", "Store operations that failed", ["op"], registry=registry
         )
+        self.breaker_open = Gauge(
+            "mfalcon_store_breaker_open",
+            "Redis servers, sentinels included, that are left alone after failures in a row",
+            registry=registry,
+        )
+        self.breaker_changes = Counter(
+            "mfalcon_store_breaker_changes",
+            "Changes of a Redis server's circuit breaker, by the state after it",
+            ["state"],
+            registry=registry,
+        )
         self.write_conflicts = Counter(
             "mfalcon_state_write_conflicts",
             "State writes that lost to another writer and were redone",

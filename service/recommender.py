@@ -78,7 +78,8 @@ class Recommender:
         candidates, missing = self._candidates(request)
         async with self.states.turn(request.user_id) as turn:
             asked = time.monotonic()
-            loaded = await self.states.load(request.user_id)
+            # Half of what is left: a store that hangs leaves the other half to rank in.
+            loaded = await self.states.load(request.user_id, deadline.remaining_s / 2)
             cache_ms = (time.monotonic() - asked) * 1000
             history, _ = self._updates.apply(offer, loaded.stored.state.history)
             job = RankJob(

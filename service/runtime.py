@@ -16,6 +16,7 @@ from model.allocator import keep_freed_memory
 from model.checkpoint import Checkpoint, load
 from model.engine.engine import Engine
 from service.codec import StateCodec
+from service.device_tier import DeviceTier
 from service.embedded import EmbeddedUnavailable, EmbeddedValkey
 from service.errors import NotReady
 from service.lifecycle import Lifecycle, Phase
@@ -24,6 +25,7 @@ from service.recommender import Parts, Recommender
 from service.scheduler import EngineThread
 from service.settings import Settings, mask_url
 from service.states import UserStates
+from service.store_watch import StoreWatch
 from service.warmup import warm_up
 
 _log = structlog.get_logger("mfalcon.runtime")
@@ -36,6 +38,7 @@ class Runtime:
         self.settings, self.metrics = settings, Metrics()
         self._checkpoint = checkpoint
         self.lifecycle = Lifecycle()
+        self._watch = StoreWatch(self.metrics)
         self._embedded: EmbeddedValkey | None = None
         self._thread: EngineThread | None = None
         self._recommender: Recommender | None = None
@@ -59,7 +62,14 @@ class Runtime:
         await self._thread.submit(lambda: warm_up(engine, microbatch=settings.microbatch))
         fingerprint = checkpoint.digests().fingerprint
         codec = StateCodec(checkpoint.config, fingerprint, engine.device)
-        states = UserStates(self._open_store(), codec, engine.empty_state, self.metrics)
+        states = UserStates(
+            self._open_store(),
+            codec,
+            engine.empty_state,
+            DeviceTier(settings.device_cache_bytes),
+            self.metrics,
+            self._watch.is_full,
+        )
         self._recommender = Recommender(
             Parts(
                 checkpoint=checkpoint,
@@ -89,6 +99,7 @@ class Runtime:
             await self._recommender.drain()
         if self._thread is not None:
             await self._thread.close()
+        await self._watch.close()
         if self._recommender is not None:
             await self._recommender.states.close()
         if self._embedded is not None:
@@ -136,9 +147,14 @@ class Runtime:
                 url = "memory"
         if url == "memory":
             return MemoryStore(settings.store_memory_bytes, settings.state_ttl_s)
-        return RedisStore.from_url(
-            url, ttl_s=settings.state_ttl_s, timeout_s=settings.store_timeout_ms / 1000
+        store = RedisStore.from_url(
+            url,
+            ttl_s=settings.state_ttl_s,
+            timeout_s=settings.store_timeout_ms / 1000,
+            on_breaker=self._watch.breaker_changed,
         )
+        self._watch.begin(store)
+        return store
 
 
 def pick_device(device: str) -> str:

@@ -92,7 +92,9 @@ class CacheInfo(_Answer):
     status: Literal["hit", "miss", "error"] = Field(
         description="error: the store did not answer; the history is what the request brought"
     )
-    tier: Literal["memory", "redis"] | None = Field(description="which tier had the state")
+    tier: Literal["device", "memory", "redis"] | None = Field(
+        description="which tier had the state; device: this process, as tensors"
+    )
     reused_events: int = Field(description="event rows taken from the state")
     encoded_events: int = Field(description="event rows run now; the newest always is")
 

@@ -18,7 +18,15 @@ from pydantic_settings import (
 import service
 
 DEMO_CHECKPOINT = Path(service.__file__).parent.parent / "checkpoints" / "demo"
-_SCHEMES = ("redis://", "rediss://", "unix://")
+_SCHEMES = (
+    "redis://",
+    "rediss://",
+    "unix://",
+    "redis+sentinel://",
+    "rediss+sentinel://",
+    "redis+cluster://",
+    "rediss+cluster://",
+)
 
 
 class SettingsError(Exception):
@@ -40,13 +48,22 @@ class Settings(BaseSettings):
     store: str = Field(
         default="embedded",
         description="where user states live: `embedded` (a Valkey server started with the service, "
-        "for trying out), `memory` (in this process), or a redis://, rediss:// or unix:// URL",
+        "for trying out), `memory` (in this process), or the URL of a Redis or Valkey: "
+        "redis://, unix://, redis+sentinel:// or redis+cluster://, rediss for TLS",
     )
     store_timeout_ms: float = Field(
-        default=50, gt=0, description="longest wait for the store; past it the state is recomputed"
+        default=50,
+        gt=0,
+        description="longest wait for an answer of the store, and never more than half of what "
+        "a request has left; past it the state is recomputed",
     )
     store_memory_bytes: int = Field(
         default=256 << 20, ge=1 << 20, description="bound of the `memory` and `embedded` stores"
+    )
+    device_cache_bytes: int = Field(
+        default=256 << 20,
+        ge=0,
+        description="bound of the states kept as tensors in this process, beside the store",
     )
     state_ttl_s: int = Field(
         default=7 * 86_400, ge=1, description="seconds a state is kept after its last use"

@@ -11,12 +11,13 @@ from typing import Literal, Self
 
 import structlog
 
-from cache import Entry, StateStore, StoreUnavailable
+from cache import Entry, Header, StateStore, StoreFull, StoreUnavailable
 from model.engine.state import UserState
 from service.codec import StateCodec, StoredState
+from service.device_tier import DeviceTier
 from service.metrics import Metrics
 
-Tier = Literal["memory", "redis"]
+Tier = Literal["device", "memory", "redis"]
 _log = structlog.get_logger("mfalcon.states")
 _WARN_EVERY_S = 30.0
 
@@ -65,16 +66,21 @@ class _Queue:
 
 
 class UserStates:
-    """States of one checkpoint in one store."""
+    """States of one checkpoint: those in use as tensors, all of them in one store."""
 
     def __init__(
         self,
         store: StateStore,
         codec: StateCodec,
         empty: Callable[[], UserState],
+        device: DeviceTier,
         metrics: Metrics,
+        on_full: Callable[[], None] = lambda: None,
     ) -> None:
+        """`on_full` is called when the store refuses a state for want of memory."""
+        self._on_full = on_full
         self._store, self._codec, self._empty, self._metrics = store, codec, empty, metrics
+        self._device = device
         self._queues: dict[str, _Queue] = {}
         self._warned_at = -_WARN_EVERY_S
 
@@ -90,11 +96,21 @@ class UserStates:
 
         return Turn(queue.lock, done)
 
-    async def load(self, user_id: str) -> Loaded:
-        """The user's state; an empty one of version 0 on a miss or when the store fails."""
-        nothing = StoredState(self._empty(), 0)
+    async def load(self, user_id: str, timeout_s: float | None = None) -> Loaded:
+        """The user's state; an empty one of version 0 on a miss or when the store fails.
+
+        A state held here is used if the store still has its header: another replica may have
+        extended it, or somebody may have asked for it to be forgotten. `timeout_s` can only
+        shorten the store's own timeout.
+        """
+        nothing, key = StoredState(self._empty()), self._codec.key(user_id)
         try:
-            entry = await self._store.get(self._codec.key(user_id))
+            held = self._device.get(user_id)
+            if held is not None:
+                if await self._store.head(key, timeout_s=timeout_s) == held.header:
+                    return self._count(Loaded(held, "hit", "device"))
+                self._device.drop(user_id)
+            entry = await self._store.get(key, timeout_s=timeout_s)
         except StoreUnavailable as error:
             self._failed("get", error)
             return self._count(Loaded(nothing, "error", None))
@@ -106,19 +122,35 @@ class UserStates:
             return self._count(
                 Loaded(StoredState(nothing.state, entry.header.version), "miss", None)
             )
+        self._device.put(user_id, stored)
         return self._count(Loaded(stored, "hit", self._tier))
 
-    async def save(self, user_id: str, stored: StoredState) -> bool | None:
-        """Compare-and-set: True stored, False another writer was first, None no store."""
-        entry = self._codec.encode(user_id, stored)
+    async def save(self, user_id: str, held: StoredState, state: UserState) -> bool | None:
+        """Put `state` in the place of `held`, which it was made from, moving the tail if it grew.
+
+        Compare-and-set: True stored, False another writer was first, None no store.
+        """
         try:
-            won = await self._store.put(self._codec.key(user_id), entry)
+            header = await self._write(user_id, held, state)
         except StoreUnavailable as error:
+            self._device.drop(user_id)
             self._failed("put", error)
             return None
-        if not won:
+        if header is None:
+            self._device.drop(user_id)
             self._metrics.write_conflicts.inc()
-        return won
+            return False
+        self._device.put(user_id, StoredState(state, header.version, header))
+        return True
+
+    async def _write(self, user_id: str, held: StoredState, state: UserState) -> Header | None:
+        """The header of what is stored now; None if another writer was first."""
+        key, append = self._codec.key(user_id), self._codec.append(user_id, held, state)
+        if append is not None and await self._store.append(key, append):
+            return append.header
+        # Nothing to append to: it was evicted, or another writer was first; the version tells.
+        entry = self._codec.encode(user_id, state, held.version + 1)
+        return entry.header if await self._store.put(key, entry) else None
 
     async def peek(self, user_id: str) -> tuple[Entry, int | None] | None:
         """The stored entry and its seconds to live. Raises StoreUnavailable."""
@@ -128,6 +160,7 @@ class UserStates:
 
     async def forget(self, user_id: str) -> bool:
         """Raises StoreUnavailable."""
+        self._device.drop(user_id)
         return await self._store.delete(self._codec.key(user_id))
 
     async def close(self) -> None:
@@ -147,6 +180,8 @@ class UserStates:
 
     def _failed(self, op: str, error: StoreUnavailable) -> None:
         self._metrics.store_errors.labels(op=op).inc()
+        if isinstance(error, StoreFull):
+            self._on_full()
         now = time.monotonic()
         if now - self._warned_at >= _WARN_EVERY_S:
             self._warned_at = now

@@ -16,7 +16,6 @@ from model.engine.encoder import EncodeJob
 from model.engine.engine import Engine
 from model.engine.state import UserState
 from model.history import EMPTY, Event, History, MergeCounts
-from service.codec import StoredState
 from service.errors import InvalidRequest
 from service.scheduler import EngineThread
 from service.schemas import EventIn
@@ -96,7 +95,7 @@ class Updates:
             if history is held.state.history:
                 return Stored(history, counts, loaded.status != "error")
             state = made or await self._extend(held.state, history)
-            won = await self._states.save(user_id, StoredState(state, held.version + 1))
+            won = await self._states.save(user_id, held, state)
             if won is not False:
                 return Stored(history, counts, bool(won))
             await asyncio.sleep(random.uniform(0, _PAUSE_S))

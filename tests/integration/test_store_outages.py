@@ -7,7 +7,7 @@ import redis
 from model.checkpoint import Checkpoint
 from tests.integration.conftest import Serve
 from tests.integration.process import ServiceProcess
-from tests.redis_server import RedisServer
+from tests.redis_server import RedisServer, wait_until
 from tests.service.builders import JSON, NOW_S, assert_right, make_events
 
 PARTS: JSON = {"include": ["parts"], "request_time": NOW_S}
@@ -30,7 +30,13 @@ def assert_served_without_the_store(service: ServiceProcess, checkpoint: Checkpo
 
 
 def assert_hits_again(service: ServiceProcess, checkpoint: Checkpoint, events: list[JSON]) -> None:
-    service.recommend(events=events, **PARTS)
+    """As soon as the store, left alone during the outage, is asked again."""
+
+    def hits() -> bool:
+        service.recommend(events=events, **PARTS)
+        return bool(service.recommend(**PARTS)["cache"]["status"] == "hit")
+
+    wait_until(hits, "a hit")
     answer = service.recommend(**PARTS)
     assert answer["cache"]["status"] == "hit"
     assert answer["degraded"] == []
@@ -80,7 +86,8 @@ DAMAGE: list[Callable[[bytes], bytes]] = [
 def test_damaged_states_are_misses_with_right_answers(
     serve: Serve, redis_url: str, checkpoint: Checkpoint
 ) -> None:
-    service = serve(redis_url, "--store-timeout-ms", "10000")
+    """Read anew each time; a replica that keeps a state does not see the damage to its payload."""
+    service = serve(redis_url, "--store-timeout-ms", "10000", "--device-cache-bytes", "0")
     with redis.Redis.from_url(redis_url) as client:
 
         def hold_state(user: str) -> bytes:

@@ -1,6 +1,6 @@
 """Owns stores that misbehave on purpose."""
 
-from cache import Entry, MemoryStore, StateKey, StoreUnavailable
+from cache import Append, Entry, Header, MemoryStore, StateKey, StoreUnavailable
 
 
 def roomy_store() -> MemoryStore:
@@ -13,16 +13,22 @@ class BrokenStore(MemoryStore):
     def __init__(self) -> None:
         super().__init__(1 << 24, 60)
 
-    async def get(self, key: StateKey) -> Entry | None:
+    async def get(self, key: StateKey, **_: object) -> Entry | None:
         raise StoreUnavailable(f"down, as {key.name} finds out")
 
-    async def put(self, key: StateKey, entry: Entry) -> bool:
+    async def put(self, key: StateKey, entry: Entry, **_: object) -> bool:
         raise StoreUnavailable(f"down, as {key.name} finds out at version {entry.header.version}")
 
-    async def delete(self, key: StateKey) -> bool:
+    async def append(self, key: StateKey, append: Append, **_: object) -> bool:
+        raise StoreUnavailable(f"down, as {key.name} finds out at version {append.header.version}")
+
+    async def head(self, key: StateKey, **_: object) -> Header | None:
         raise StoreUnavailable(f"down, as {key.name} finds out")
 
-    async def ttl_seconds(self, key: StateKey) -> int | None:
+    async def delete(self, key: StateKey, **_: object) -> bool:
+        raise StoreUnavailable(f"down, as {key.name} finds out")
+
+    async def ttl_seconds(self, key: StateKey, **_: object) -> int | None:
         raise StoreUnavailable(f"down, as {key.name} finds out")
 
 
@@ -33,8 +39,11 @@ class LosingStore(MemoryStore):
         super().__init__(1 << 24, 60)
         self.num_lost = num_lost
 
-    async def put(self, key: StateKey, entry: Entry) -> bool:
+    async def put(self, key: StateKey, entry: Entry, **_: object) -> bool:
         if self.num_lost:
             self.num_lost -= 1
             return False
         return await super().put(key, entry)
+
+    async def append(self, key: StateKey, append: Append, **_: object) -> bool:
+        return not self.num_lost and await super().append(key, append)

@@ -96,7 +96,7 @@ async def test_without_an_embedded_server_the_states_are_kept_in_memory(
         raise EmbeddedUnavailable("no build here")
 
     monkeypatch.setattr("service.runtime.EmbeddedValkey", unavailable)
-    async with serving(folder, store="embedded") as service:
+    async with serving(folder, store="embedded", device_cache_bytes=0) as service:
         await service.recommend(events=make_events(2))
         assert (await service.recommend())["cache"]["tier"] == "memory"
 

@@ -138,6 +138,11 @@ def test_a_missing_file_is_refused_by_its_path(tmp_path: Path) -> None:
         ("embedded", "embedded"),
         ("redis://host:6379/0", "redis://host:6379/0"),
         ("redis://somebody:hush@host:6379/0", "redis://***@host:6379/0"),
+        (
+            "redis+sentinel://:hush@a:1,b:2/main/0?sentinel_password=hush",
+            "redis+sentinel://***@a:1,b:2/main/0?***",
+        ),
+        ("rediss+cluster://u:hush@a:1,b:2", "rediss+cluster://***@a:1,b:2"),
         ("rediss://:hush@host", "rediss://***@host"),
         ("redis://somebody@host", "redis://***@host"),
         ("redis://somebody:hu@sh@host", "redis://***@host"),

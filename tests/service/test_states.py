@@ -12,7 +12,8 @@ from model.checkpoint import Checkpoint
 from model.engine.encoder import EncodeJob
 from model.engine.engine import Engine
 from model.engine.state import UserState
-from service.codec import StateCodec, StoredState
+from service.codec import StateCodec
+from service.device_tier import DeviceTier
 from service.metrics import Metrics
 from service.states import UserStates
 from tests.service.builders import history_of, make_events
@@ -27,7 +28,9 @@ FINGERPRINT = bytes(16)
 @pytest.fixture
 def make(engine: Engine) -> Callable[[StateStore], UserStates]:
     codec = StateCodec(engine.config, FINGERPRINT, engine.device)
-    return lambda store: UserStates(store, codec, engine.empty_state, Metrics())
+    return lambda store: UserStates(
+        store, codec, engine.empty_state, DeviceTier(1 << 20), Metrics()
+    )
 
 
 @pytest.fixture
@@ -127,18 +130,19 @@ async def test_saved_states_are_loaded_back(states: UserStates, state: UserState
     missed = await states.load("u")
     assert (missed.status, missed.tier, missed.stored.version) == ("miss", None, 0)
     assert len(missed.stored.state.history) == 0
-    assert await states.save("u", StoredState(state, 1)) is True
+    assert await states.save("u", missed.stored, state) is True
     hit = await states.load("u")
-    assert (hit.status, hit.tier, hit.stored.version) == ("hit", "memory", 1)
+    assert (hit.status, hit.tier, hit.stored.version) == ("hit", "device", 1)
     assert hit.stored.state.history.events == state.history.events
     assert (await states.load("other")).status == "miss"
 
 
 async def test_a_save_loses_to_another_version(states: UserStates, state: UserState) -> None:
-    await states.save("u", StoredState(state, 1))
-    assert await states.save("u", StoredState(state, 1)) is False
-    assert await states.save("u", StoredState(state, 3)) is False
-    assert await states.save("u", StoredState(state, 2)) is True
+    nothing = (await states.load("u")).stored
+    await states.save("u", nothing, state)
+    assert await states.save("u", nothing, state) is False
+    assert await states.save("u", replace(nothing, version=2), state) is False
+    assert await states.save("u", replace(nothing, version=1), state) is True
 
 
 async def test_a_store_that_fails_is_a_miss_that_tells_error(
@@ -148,7 +152,7 @@ async def test_a_store_that_fails_is_a_miss_that_tells_error(
     loaded = await states.load("u")
     assert (loaded.status, loaded.tier, loaded.stored.version) == ("error", None, 0)
     assert len(loaded.stored.state.history) == 0
-    assert await states.save("u", StoredState(state, 1)) is None
+    assert await states.save("u", loaded.stored, state) is None
     with pytest.raises(StoreUnavailable):
         await states.peek("u")
     with pytest.raises(StoreUnavailable):
@@ -160,20 +164,20 @@ async def test_what_this_checkpoint_can_not_have_written_is_a_miss_and_is_writte
 ) -> None:
     store = roomy_store()
     states, codec = make(store), StateCodec(engine.config, FINGERPRINT, engine.device)
-    entry = codec.encode("u", StoredState(state, 7))
+    entry = codec.encode("u", state, 7)
     foreign = replace(entry, header=replace(entry.header, num_layers=9))
     await store.put(codec.key("u"), foreign)
     loaded = await states.load("u")
     assert (loaded.status, loaded.tier, loaded.stored.version) == ("miss", None, 7)
     assert len(loaded.stored.state.history) == 0
-    assert await states.save("u", StoredState(state, loaded.stored.version + 1)) is True
+    assert await states.save("u", loaded.stored, state) is True
     assert (await states.load("u")).status == "hit"
 
 
 async def test_forgetting_and_looking(states: UserStates, state: UserState) -> None:
     assert await states.peek("u") is None
     assert await states.forget("u") is False
-    await states.save("u", StoredState(state, 1))
+    await states.save("u", (await states.load("u")).stored, state)
     found = await states.peek("u")
     assert found is not None
     entry, ttl_s = found

@@ -10,6 +10,7 @@ from cache import MemoryStore, StateStore
 from model.checkpoint import Checkpoint
 from model.engine.engine import Engine
 from service.codec import StateCodec
+from service.device_tier import DeviceTier
 from service.errors import InvalidRequest
 from service.metrics import Metrics
 from service.scheduler import EngineThread
@@ -31,7 +32,7 @@ async def writer(checkpoint: Checkpoint, engine: Engine) -> AsyncIterator[MakeWr
 
     def make(store: StateStore) -> Writer:
         codec = StateCodec(checkpoint.config, bytes(16), engine.device)
-        states = UserStates(store, codec, engine.empty_state, Metrics())
+        states = UserStates(store, codec, engine.empty_state, DeviceTier(1 << 20), Metrics())
         return Writer(states=states, updates=Updates(checkpoint, engine, thread, states))
 
     yield make

@@ -1,0 +1,33 @@
+"""Owns what a server does when its memory is full. Never changes it."""
+
+from dataclasses import dataclass
+
+from redis import exceptions
+
+from cache.redis_node import Session
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryPolicy:
+    """`maxmemory` in bytes, 0 for no bound, and `maxmemory-policy`."""
+
+    max_bytes: int
+    policy: str
+
+    @property
+    def evicts(self) -> bool:
+        """Whether a full server makes room. Every state has a TTL, so volatile-* will do."""
+        return self.policy != "noeviction"
+
+
+async def read_policy(session: Session) -> MemoryPolicy | None:
+    """None if the server does not tell, or not to this user."""
+    try:
+        (text,) = await session.call(("INFO", "memory"))
+    except exceptions.ResponseError:
+        return None
+    lines = (line.partition(":") for line in text.decode().splitlines())
+    told = {name: value for name, _, value in lines}
+    if "maxmemory_policy" not in told:
+        return None
+    return MemoryPolicy(int(told.get("maxmemory", 0)), told["maxmemory_policy"])

@@ -1,0 +1,222 @@
+"""Owns servers that belong together: a primary with its replica and sentinel, and a cluster.
+
+Never stops a server it did not start.
+"""
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from typing import Any
+
+import pytest
+import redis
+from redis.crc import key_slot
+
+from tests.redis_server import NO_SERVER, RedisServer, free_port, own_server, wait_until
+
+SERVICE = "main"
+NUM_SLOTS = 16384
+
+
+@contextmanager
+def started(options: dict[str, str], *, is_sentinel: bool = False) -> Iterator[RedisServer]:
+    server = own_server(options, is_sentinel=is_sentinel)
+    if server is None:
+        pytest.skip(NO_SERVER)
+    try:
+        server.start()
+        yield server
+    finally:
+        server.remove()
+
+
+def client_of(server: RedisServer, **options: Any) -> redis.Redis:
+    return redis.Redis(host="127.0.0.1", port=server.port, protocol=2, **options)
+
+
+class SentinelPair:
+    """Two servers, one of them the primary, and the sentinel that says which."""
+
+    def __init__(
+        self,
+        servers: list[RedisServer],
+        sentinel: RedisServer,
+        password: str,
+        sentinel_password: str,
+    ) -> None:
+        self.servers, self.sentinel = servers, sentinel
+        self._password, self._sentinel_password = password, sentinel_password
+
+    @property
+    def url(self) -> str:
+        credentials = f":{self._password}@" if self._password else ""
+        secret = self._sentinel_password
+        options = f"?sentinel_password={secret}" if secret else ""
+        return f"redis+sentinel://{credentials}127.0.0.1:{self.sentinel.port}/{SERVICE}/0{options}"
+
+    @property
+    def primary(self) -> RedisServer:
+        """As the sentinel tells it."""
+        with self._sentinel_client() as client:
+            _, port = client.execute_command("SENTINEL", "GET-MASTER-ADDR-BY-NAME", SERVICE)
+        (found,) = (server for server in self.servers if server.port == int(port))
+        return found
+
+    def fail_over(self) -> None:
+        """Return when the replica is the primary and the old primary its replica."""
+        before = self.primary
+
+        def took() -> bool:
+            # Asked again until it did: a busy machine may make it give up in the middle.
+            with self._sentinel_client() as client, suppress(redis.ResponseError):
+                client.execute_command("SENTINEL", "FAILOVER", SERVICE)
+            return self.primary is not before
+
+        wait_until(took, "another primary", timeout_s=60.0)
+        wait_until(lambda: self.role_of(before) == "slave", "the old primary's demotion")
+
+    def _sentinel_client(self) -> redis.Redis:
+        return client_of(self.sentinel, password=self._sentinel_password or None)
+
+    def role_of(self, server: RedisServer) -> str:
+        with client_of(server, password=self._password or None) as client:
+            return str(client.role()[0].decode())
+
+
+@contextmanager
+def sentinel_pair(password: str = "", sentinel_password: str = "") -> Iterator[SentinelPair]:
+    secrets = {"requirepass": password, "masterauth": password} if password else {}
+    # A promotion is synchronised at once instead of after five seconds.
+    base = {"repl-diskless-sync-delay": "0"} | secrets
+    with ExitStack() as stack:
+        primary = stack.enter_context(started(base))
+        replica = stack.enter_context(started(base | {"replicaof": f"127.0.0.1 {primary.port}"}))
+        watch = [
+            f"monitor {SERVICE} 127.0.0.1 {primary.port} 1",
+            f"down-after-milliseconds {SERVICE} 500",
+            f"failover-timeout {SERVICE} 2000",
+            *([f"auth-pass {SERVICE} {password}"] if password else []),
+        ]
+        options = {"sentinel": "\nsentinel ".join(watch)}
+        if sentinel_password:
+            options["requirepass"] = sentinel_password
+        sentinel = stack.enter_context(started(options, is_sentinel=True))
+        pair = SentinelPair([primary, replica], sentinel, password, sentinel_password)
+
+        def synchronised() -> bool:
+            with client_of(replica, password=password or None) as client:
+                return bool(client.info("replication")["master_link_status"] == "up")
+
+        with client_of(sentinel, password=sentinel_password or None) as client:
+            # It looks at its servers ten times a second instead of every ten seconds.
+            for period in ("INFO-PERIOD", "PING-PERIOD", "PUBLISH-PERIOD"):
+                client.execute_command("SENTINEL", "DEBUG", period, 100)
+            # A machine that stood still for a moment is no reason to do nothing for half a minute.
+            client.execute_command("SENTINEL", "DEBUG", "TILT-TRIGGER", 60_000)
+
+        def known() -> bool:
+            with client_of(sentinel, password=sentinel_password or None) as client:
+                told = client.execute_command("SENTINEL", "REPLICAS", SERVICE)
+            return len(told) == 1
+
+        wait_until(synchronised, "the replica's first synchronisation")
+        wait_until(known, "the sentinel's look at the replica")
+        yield pair
+
+
+class Cluster:
+    """Servers that share the hash slots among them, in order."""
+
+    def __init__(self, nodes: list[RedisServer]) -> None:
+        self.nodes = nodes
+        self.ids = [self._call(node, "CLUSTER", "MYID").decode() for node in nodes]
+
+    @property
+    def url(self) -> str:
+        return f"redis+cluster://127.0.0.1:{self.nodes[0].port}"
+
+    def owner(self, name: str) -> RedisServer:
+        """The server of a key, as all nodes but those that do not answer tell."""
+        slot = key_slot(name.encode())
+        for node in self.nodes:
+            try:
+                slots = self._call(node, "CLUSTER", "SLOTS")
+            except redis.RedisError:
+                continue
+            (port,) = (primary[1] for first, last, primary, *_ in slots if first <= slot <= last)
+            (found,) = (node for node in self.nodes if node.port == port)
+            return found
+        raise RuntimeError("no node of the cluster answers")
+
+    def other(self, server: RedisServer) -> RedisServer:
+        return next(node for node in self.nodes if node is not server)
+
+    def begin_migration(self, name: str, taker: RedisServer) -> None:
+        """From now on the slot's owner answers ASK for keys it does not hold."""
+        giver, slot = self.owner(name), key_slot(name.encode())
+        self._call(taker, "CLUSTER", "SETSLOT", slot, "IMPORTING", self._id(giver))
+        self._call(giver, "CLUSTER", "SETSLOT", slot, "MIGRATING", self._id(taker))
+
+    def move_key(self, name: str, taker: RedisServer) -> None:
+        self._call(self.owner(name), "MIGRATE", "127.0.0.1", taker.port, name, 0, 5000)
+
+    def end_migration(self, name: str, taker: RedisServer) -> None:
+        """The slot is the taker's, and every node knows."""
+        slot = key_slot(name.encode())
+        for node in (taker, *self.nodes):
+            self._call(node, "CLUSTER", "SETSLOT", slot, "NODE", self._id(taker))
+
+    def _id(self, server: RedisServer) -> str:
+        return str(self.ids[self.nodes.index(server)])
+
+    @staticmethod
+    def _call(node: RedisServer, *command: Any) -> Any:
+        with client_of(node) as client:
+            connection = client.connection_pool.get_connection()
+            try:
+                connection.send_command(*command)
+                return connection.read_response()
+            finally:
+                client.connection_pool.release(connection)
+
+
+@contextmanager
+def cluster(num_nodes: int) -> Iterator[Cluster]:
+    with ExitStack() as stack:
+        nodes = [
+            stack.enter_context(
+                started(
+                    {
+                        "cluster-enabled": "yes",
+                        "cluster-port": str(free_port()),
+                        "cluster-node-timeout": "1000",
+                        # What the others hold is served on while one is away.
+                        "cluster-require-full-coverage": "no",
+                    }
+                )
+            )
+            for _ in range(num_nodes)
+        ]
+        bounds = [NUM_SLOTS * k // num_nodes for k in range(num_nodes + 1)]
+        made = Cluster(nodes)
+        for k, node in enumerate(nodes):
+            with client_of(node) as client:
+                client.execute_command("CLUSTER ADDSLOTSRANGE", bounds[k], bounds[k + 1] - 1)
+                bus = bus_port(nodes[0])
+                client.execute_command("CLUSTER MEET", "127.0.0.1", nodes[0].port, bus)
+
+        def formed() -> bool:
+            for node in nodes:
+                with client_of(node) as client:
+                    told = client.execute_command("CLUSTER INFO")
+                    slots = client.execute_command("CLUSTER SLOTS")
+                if "ok" not in str(told["cluster_state"]) or len(slots) != num_nodes:
+                    return False
+            return True
+
+        wait_until(formed, "the cluster's forming")
+        yield made
+
+
+def bus_port(node: RedisServer) -> int:
+    with client_of(node) as client:
+        return int(client.config_get("cluster-port")["cluster-port"])
