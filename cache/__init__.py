@@ -7,9 +7,9 @@ from cache.breaker import BreakerState
 from cache.header import DIGEST_BYTES, HEADER_BYTES, Dtype, Header, user_digest
 from cache.keys import StateKey
 from cache.memory import MemoryStore
-from cache.redis_client import BreakerChange
-from cache.redis_memory import MemoryPolicy
-from cache.redis_store import RedisStore
+from cache.redis.client import BreakerChange
+from cache.redis.memory_policy import MemoryPolicy
+from cache.redis.store import RedisStore
 from cache.store import Append, Entry, StateStore, StoreFull, StoreUnavailable, read_entry
 
 __all__ = [

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from redis.asyncio import SSLConnection
 
 from cache import RedisStore
-from cache.redis_url import Address, Target, Topology, parse
+from cache.redis.url import Address, Target, Topology, parse
 
 
 def parsed(url: str) -> Target:

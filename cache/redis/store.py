@@ -4,9 +4,9 @@ from collections.abc import Callable
 
 from cache.header import HEADER_BYTES, Header
 from cache.keys import StateKey
-from cache.redis_client import BreakerChange, RedisClient, ignore_change
-from cache.redis_memory import MemoryPolicy, read_policy
-from cache.redis_node import Session
+from cache.redis.client import BreakerChange, RedisClient, ignore_change
+from cache.redis.memory_policy import MemoryPolicy, read_policy
+from cache.redis.node import Session
 from cache.store import Append, Entry, is_owned, may_replace, read_entry, require_owner
 
 _MAX_SCRIPT_BYTES = 1 << 18
@@ -47,7 +47,7 @@ class RedisStore:
         max_connections: int = 16,
         on_breaker: Callable[[BreakerChange], None] = ignore_change,
     ) -> "RedisStore":
-        """A store that connects at first use; `cache.redis_url` has the forms of the URL.
+        """A store that connects at first use; `cache.redis.url` has the forms of the URL.
 
         `timeout_s` bounds the wait for a free connection, each write and each reply; connecting
         may take twice as long. Options in the URL's query win over these arguments. `on_breaker`

@@ -16,7 +16,7 @@ from typing import Any, Final, TypeVar
 from redis import exceptions
 
 from cache.breaker import Breaker, BreakerState
-from cache.redis_url import Access, Address
+from cache.redis.url import Access, Address
 
 T = TypeVar("T")
 Command = tuple[str | bytes | int, ...]

@@ -12,8 +12,8 @@ from typing import Any, Final, Generic, Protocol, TypeVar
 from redis import exceptions
 from redis.crc import REDIS_CLUSTER_HASH_SLOTS, key_slot
 
-from cache.redis_node import Failed, Node, PoolBusy, Session, Skipped
-from cache.redis_url import Address
+from cache.redis.node import Failed, Node, PoolBusy, Session, Skipped
+from cache.redis.url import Address
 
 T = TypeVar("T")
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from redis import exceptions
 
-from cache.redis_node import Session
+from cache.redis.node import Session
 
 
 @dataclass(frozen=True, slots=True)

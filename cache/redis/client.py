@@ -15,9 +15,9 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
 from cache.breaker import NUM_FAILURES, BreakerState
-from cache.redis_node import Command, Failed, Node, PoolBusy, Session, Skipped
-from cache.redis_route import Cluster, OneServer, Route, Sentinels, UnknownPrimary
-from cache.redis_url import Access, Address, Target, Topology, parse
+from cache.redis.node import Command, Failed, Node, PoolBusy, Session, Skipped
+from cache.redis.route import Cluster, OneServer, Route, Sentinels, UnknownPrimary
+from cache.redis.url import Access, Address, Target, Topology, parse
 from cache.store import StoreFull, StoreUnavailable
 
 T = TypeVar("T")

@@ -1,0 +1,1 @@
+"""States in Redis or Valkey: one store over a server, sentinels or a cluster."""
