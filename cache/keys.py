@@ -24,5 +24,17 @@ class StateKey:
         The braces are the Redis Cluster hash tag, so all of a user's keys share a slot. The
         user id is percent-encoded: none of its characters can end the tag or the field.
         """
+        return f"{self._prefix}{self.fingerprint.hex()}"
+
+    @property
+    def pattern(self) -> str:
+        """What the names of the user's states match, whatever the model, and no other user's.
+
+        Percent-encoding leaves none of the characters that a pattern gives a meaning.
+        """
+        return f"{self._prefix}*"
+
+    @property
+    def _prefix(self) -> str:
         user = quote(self.user_id, safe="", errors="surrogatepass")
-        return f"mf:{{{user}}}:{self.fingerprint.hex()}"
+        return f"mf:{{{user}}}:"

@@ -100,7 +100,10 @@ class MemoryStore:
     async def delete(self, key: StateKey, *, timeout_s: float | None = None) -> bool:
         del timeout_s  # Nothing is waited for.
         self._expire()
-        return self._drop(key)
+        theirs = [held for held in self._held if held.user_id == key.user_id]
+        for held in theirs:
+            self._drop(held)
+        return bool(theirs)
 
     async def ttl_seconds(self, key: StateKey, *, timeout_s: float | None = None) -> int | None:
         del timeout_s  # Nothing is waited for.

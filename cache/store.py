@@ -131,7 +131,7 @@ class StateStore(Protocol):
         """
 
     async def delete(self, key: StateKey, *, timeout_s: float | None = None) -> bool:
-        """Drop whatever is held under the key; False if nothing was."""
+        """Drop all that is held of the key's user, whatever the fingerprint; False for nothing."""
 
     async def ttl_seconds(self, key: StateKey, *, timeout_s: float | None = None) -> int | None:
         """Seconds until the state expires, rounded; None if nothing is held. Renews nothing."""

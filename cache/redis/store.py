@@ -12,6 +12,9 @@ from cache.store import Append, Entry, is_owned, may_replace, read_entry, requir
 _MAX_SCRIPT_BYTES = 1 << 18
 """Scripts move bytes several times slower than SET does; longer tails are written whole."""
 
+_SCAN_KEYS = 1000
+"""Keys looked at in one step of a scan; a server answers nobody else meanwhile."""
+
 _APPEND = """
 if redis.pcall('GETRANGE', KEYS[1], 0, #ARGV[1] - 1) ~= ARGV[1]
   or redis.call('STRLEN', KEYS[1]) ~= tonumber(ARGV[4]) then return 0 end
@@ -116,8 +119,18 @@ class RedisStore:
 
     async def delete(self, key: StateKey, *, timeout_s: float | None = None) -> bool:
         async def unlink(session: Session) -> bool:
-            (num_deleted,) = await session.call(("UNLINK", key.name))
-            return bool(num_deleted)
+            """No index of a user's keys could be evicted or fall behind; to forget is rare."""
+            # A slot that moves tells where its key is; a scan would not.
+            cursor, num_deleted = "0", (await session.call(("UNLINK", key.name)))[0]
+            while True:
+                ((following, names),) = await session.call(
+                    ("SCAN", cursor, "MATCH", key.pattern, "COUNT", _SCAN_KEYS)
+                )
+                if names:
+                    num_deleted += (await session.call(("UNLINK", *names)))[0]
+                cursor = following.decode()
+                if cursor == "0":
+                    return bool(num_deleted)
 
         return await self._client.run(key.name, unlink, timeout_s=timeout_s)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from cache import MemoryPolicy, RedisStore, StoreUnavailable
-from tests.cache.entries import ALICE, BOB, make_entry
+from tests.cache.entries import ALICE, BOB, grown, make_entry
 from tests.cache.proxy import Proxy, proxy
 from tests.redis_server import RedisServer
 from tests.redis_topologies import started
@@ -17,7 +17,10 @@ from tests.redis_topologies import started
 pytestmark = pytest.mark.anyio
 
 TTL_S = 100
-STATE_COMMANDS = "+getex +get +getrange +set +watch +unwatch +multi +exec +unlink +ttl +ping"
+STATE_COMMANDS = (
+    "+getex +get +getrange +set +watch +unwatch +multi +exec +unlink +ttl +ping "
+    "+scan +eval +strlen +setrange +append +expire"
+)
 
 
 @pytest.fixture(scope="module")
@@ -108,6 +111,10 @@ async def test_a_user_with_the_rights_that_states_need(guarded: RedisServer) -> 
     assert await store.put(ALICE, make_entry(ALICE))
     assert not await store.put(ALICE, make_entry(ALICE))
     assert await store.get(ALICE) == make_entry(ALICE)
+    append, after = grown(make_entry(ALICE), b"more")
+    assert await store.head(ALICE) == append.held
+    assert await store.append(ALICE, append)
+    assert await store.get(ALICE) == after
     assert await store.ttl_seconds(ALICE) is not None
     assert await store.delete(ALICE)
     await store.ping()

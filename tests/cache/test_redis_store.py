@@ -308,3 +308,15 @@ def assert_keeps_secret(raised: pytest.ExceptionInfo[StoreUnavailable]) -> None:
     logged = "".join(traceback.format_exception(raised.value))
     assert "hush" not in logged
     assert "somebody" not in logged
+
+
+async def test_forgetting_finds_a_user_among_many_keys(
+    store: RedisStore, client: redis.asyncio.Redis
+) -> None:
+    await client.mset({f"theirs:{n}": "x" for n in range(5_000)})
+    keys = [StateKey("alice", bytes([n] * 16)) for n in range(3)]
+    for key in keys:
+        await store.put(key, make_entry(key))
+    assert await store.delete(ALICE)
+    assert not await client.keys("mf:*")
+    assert await client.dbsize() == 5_000

@@ -102,6 +102,19 @@ async def test_delete(store: StateStore) -> None:
     assert await store.get(BOB) == make_entry(BOB)
 
 
+async def test_delete_forgets_a_user_under_every_model(store: StateStore) -> None:
+    others = [StateKey(user_id, FINGERPRINT) for user_id in ("alice2", "*", "[a]lice", "a?ice", "")]
+    models = [StateKey("alice", bytes([n] * 16)) for n in range(5)]
+    for key in (*others, *models):
+        await store.put(key, make_entry(key))
+    assert await store.delete(models[0])
+    assert [await store.get(key) for key in models] == [None] * 5
+    for key in others:
+        assert await store.get(key) == make_entry(key)
+    for key in others:
+        assert await store.delete(key)
+
+
 async def test_time_to_live_is_told(store: StateStore) -> None:
     assert await store.ttl_seconds(ALICE) is None
     await store.put(ALICE, make_entry(ALICE))
