@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from cache import StateStore
+from cache import Dtype, StateStore
 from model.engine.encoder import EncodeJob, LiveUser
 from model.engine.engine import Engine
 from model.engine.mfalcon import Microbatch, microbatches
@@ -45,8 +45,30 @@ class RightAnswer:
 
     def difference(self, retrieval: Tensor, actions: Tensor) -> float:
         """Largest absolute difference on logits; the first rows, if fewer are given."""
+        return largest(*self._differences(retrieval, actions))
+
+    def _differences(self, retrieval: Tensor, actions: Tensor) -> tuple[Tensor, Tensor]:
         n = len(actions)
-        return largest(retrieval[:n] - self.retrieval[:n], actions - self.actions[:n])
+        return retrieval[:n] - self.retrieval[:n], actions - self.actions[:n]
+
+
+@dataclass(frozen=True, slots=True)
+class RelativeAnswer(RightAnswer):
+    """Differences as shares of the largest logit of their kind."""
+
+    largest_retrieval: float
+    largest_action: float
+
+    @classmethod
+    def among(cls, answers: Sequence[RightAnswer]) -> "list[RelativeAnswer]":
+        """Largest among all of them: a user whose logits are all small has no smaller error."""
+        retrieval = largest(*(answer.retrieval for answer in answers))
+        action = largest(*(answer.actions for answer in answers))
+        return [cls(answer.retrieval, answer.actions, retrieval, action) for answer in answers]
+
+    def difference(self, retrieval: Tensor, actions: Tensor) -> float:
+        of_retrieval, of_actions = self._differences(retrieval, actions)
+        return largest(of_retrieval / self.largest_retrieval, of_actions / self.largest_action)
 
 
 def largest(*differences: Tensor) -> float:
@@ -123,10 +145,11 @@ def through_store(
     users: Sequence[tuple[VerifiedUser, RightAnswer]],
     open_store: Callable[[], StateStore],
     fingerprint: bytes,
+    dtype: Dtype = Dtype.FLOAT32,
 ) -> Iterator[float]:
     """Half the history encoded and stored; read back by another connection, extended by one event
     and by the rest, each time stored and read back; then scored."""
-    codec = StateCodec(engine.config, fingerprint, engine.device)
+    codec = StateCodec(engine.config, fingerprint, engine.device, dtype)
 
     async def stored_twice(user: VerifiedUser) -> UserState:
         key, writer, reader = codec.key(user.user_id), open_store(), open_store()
