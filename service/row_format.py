@@ -33,6 +33,8 @@ within 127, and where the largest value of an unpacked head still asks for the s
 ROUNDING = {Dtype.FLOAT32: 0.0, Dtype.BFLOAT16: 2**-8, Dtype.INT8: 2 ** (1 / 8) / 2 / _FULL_STEPS}
 """How far a number may move: as a share of itself, in int8 of its head's largest."""
 
+QUANTISED = tuple(dtype for dtype, rounding in ROUNDING.items() if rounding)
+
 
 class RowFormat:
     """Rows of one configuration under one dtype."""

@@ -63,9 +63,9 @@ class Settings(BaseSettings):
     )
     store_dtype: Literal["float32", "bfloat16", "int8"] = Field(
         default="float32",
-        description="numbers of the states in the store: `bfloat16` takes half the bytes and `int8` "
-        "about a quarter, for scores within a stated bound instead of equal ones; states of "
-        "another dtype are still read",
+        description="numbers of the states in the store: `bfloat16` takes half the bytes and "
+        "`int8` about a quarter, for scores within a stated bound instead of equal ones; states "
+        "of another dtype are still read",
     )
     device_cache_bytes: int = Field(
         default=256 << 20,

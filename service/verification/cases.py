@@ -63,7 +63,8 @@ class RelativeAnswer(RightAnswer):
     def among(cls, answers: Sequence[RightAnswer]) -> "list[RelativeAnswer]":
         """Largest among all of them: a user whose logits are all small has no smaller error."""
         retrieval = largest(*(answer.retrieval for answer in answers))
-        action = largest(*(answer.actions for answer in answers))
+        has_actions = answers[0].actions.numel() > 0
+        action = largest(*(answer.actions for answer in answers)) if has_actions else 1.0
         return [cls(answer.retrieval, answer.actions, retrieval, action) for answer in answers]
 
     def difference(self, retrieval: Tensor, actions: Tensor) -> float:

@@ -101,7 +101,7 @@ def test_documented_layout_of_int8() -> None:
     assert form.layout.itemsize == 16 + LAYERS * (width + 2 * HEADS)
     keys, values = torch.zeros(LAYERS, HEADS, 1, QK_DIM), torch.zeros(LAYERS, HEADS, 1, V_DIM)
     keys[0, 1, 0, :3] = torch.tensor([127.0, -1.0, 2.4])  # scale 1 is byte 160
-    values[1, 2, 0, 6] = -2.0**-20  # the smallest scale
+    values[1, 2, 0, 6] = -(2.0**-20)  # the smallest scale
     packed = form.pack(np.zeros(1, EVENT), keys, values)
     numbers = np.frombuffer(packed, "i1", LAYERS * width, 16).reshape(LAYERS, width)
     scales = np.frombuffer(packed, "u1", LAYERS * 2 * HEADS, 16 + LAYERS * width)
