@@ -14,6 +14,7 @@ import redis
 import torch
 
 from cache import Dtype, RedisStore
+from model.config import Window
 from model.engine.encoder import EncodeJob
 from model.engine.engine import Engine
 from model.engine.state import UserState
@@ -79,10 +80,8 @@ def measure_state(
 class _Measuring:
     def __init__(self, shape: Shape, url: str, longest: int) -> None:
         capacity = max(longest, APPENDED_TO + 1, shape.num_events)
-        window = {"capacity": capacity, "keep": capacity}
-        config = type(shape.config()).model_validate(
-            shape.config().model_dump() | {"window": window}
-        )
+        window = Window(capacity=capacity, keep=capacity)
+        config = shape.config().model_copy(update={"window": window})
         self._shape, self._url = shape, url
         self._engine = Engine(HSTU(config))
         self._codecs = {
@@ -108,25 +107,29 @@ class _Measuring:
     async def _bytes(self, store: RedisStore) -> tuple[UserState, dict[str, Bytes]]:
         usual = self._encode(_history(self._shape.num_events))
         longer = _history(APPENDED_TO + 1)
-        held, state = (self._encode(history) for history in (longer.cut(None, -1), longer))
-        sizes: dict[str, Bytes] = {}
+        before, after = (self._encode(history) for history in (longer.cut(0, -1), longer))
         float32 = self._codecs[Dtype.FLOAT32].encode("u", usual, 1).num_bytes
+        sizes: dict[str, Bytes] = {}
         for dtype, codec in self._codecs.items():
             per_user = codec.encode("u", usual, 1).num_bytes
-            before = codec.encode("u", held, 1)
-            append = codec.append("u", StoredState(held, 1, before.header), state)
+            held, key = codec.encode("u", before, 1), codec.key("u")
+            append = codec.append("u", StoredState(before, 1, held.header), after)
             assert append is not None
-            key = codec.key("u")
-            await store.put(key, before)
-            with redis.Redis.from_url(self._url) as server:
-                asking = -_received(server) + _received(server)
-                start = _received(server)
-                assert await store.append(key, append)
-                sent = _received(server) - start - asking
+            await store.put(key, held)
+            sent = await self._bytes_sent(store.append(key, append))
             await store.delete(key)
-            share = sent / before.num_bytes
+            share = sent / held.num_bytes
             sizes[dtype.label] = Bytes(codec.row_bytes, per_user, per_user / float32, sent, share)
         return usual, sizes
+
+    async def _bytes_sent(self, append: Awaitable[bool]) -> int:
+        """As the server counts them: the row, the headers, and the words of the command."""
+        with redis.Redis.from_url(self._url) as server:
+            counts = [_received(server), _received(server)]
+            assert await append
+            counts.append(_received(server))
+        to_ask = counts[1] - counts[0]
+        return counts[2] - counts[1] - to_ask
 
     async def _point(self, store: RedisStore, length: int, rounds: int) -> Point:
         """Recomputing and fetching every dtype take turns in each round."""
