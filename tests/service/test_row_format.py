@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
@@ -62,6 +62,7 @@ def read(form: RowFormat, packed: bytes) -> tuple[Tensor, Tensor]:
 
 
 @dtypes
+@settings(deadline=None)
 @given(rows=rows())
 def test_numbers_move_within_the_stated_rounding(dtype: Dtype, rows: Rows) -> None:
     form = RowFormat(CONFIG, dtype, CPU)
@@ -78,6 +79,7 @@ def test_numbers_move_within_the_stated_rounding(dtype: Dtype, rows: Rows) -> No
 
 
 @dtypes
+@settings(deadline=None)
 @given(rows=rows(largest=1e9))
 def test_what_was_read_is_written_as_the_same_bytes(dtype: Dtype, rows: Rows) -> None:
     """So a row is rounded once, however often its state is read, extended and written whole."""
@@ -87,6 +89,7 @@ def test_what_was_read_is_written_as_the_same_bytes(dtype: Dtype, rows: Rows) ->
 
 
 @dtypes
+@settings(deadline=None)
 @given(rows=rows(), data=st.data())
 def test_rows_are_packed_one_by_one(dtype: Dtype, rows: Rows, data: st.DataObject) -> None:
     form = RowFormat(CONFIG, dtype, CPU)
