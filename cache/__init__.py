@@ -4,22 +4,40 @@ Bytes only: what a payload means is the caller's business. `StateStore` is the c
 """
 
 from cache.breaker import BreakerState
-from cache.header import DIGEST_BYTES, HEADER_BYTES, Dtype, Header, user_digest
+from cache.header import (
+    DIGEST_BYTES,
+    HEADER_BYTES,
+    LINEAGE_BYTES,
+    Dtype,
+    Header,
+    new_lineage,
+    user_digest,
+)
 from cache.keys import StateKey
 from cache.memory import MemoryStore
 from cache.redis.client import BreakerChange
 from cache.redis.memory_policy import MemoryPolicy
 from cache.redis.store import RedisStore
-from cache.store import Append, Entry, StateStore, StoreFull, StoreUnavailable, read_entry
+from cache.store import (
+    Append,
+    Entry,
+    Found,
+    StateStore,
+    StoreFull,
+    StoreUnavailable,
+    read_entry,
+)
 
 __all__ = [
     "DIGEST_BYTES",
     "HEADER_BYTES",
+    "LINEAGE_BYTES",
     "Append",
     "BreakerChange",
     "BreakerState",
     "Dtype",
     "Entry",
+    "Found",
     "Header",
     "MemoryPolicy",
     "MemoryStore",
@@ -28,6 +46,7 @@ __all__ = [
     "StateStore",
     "StoreFull",
     "StoreUnavailable",
+    "new_lineage",
     "read_entry",
     "user_digest",
 ]

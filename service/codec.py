@@ -26,12 +26,14 @@ _EVENT = np.dtype([("item", "<i4"), ("action", "<i4"), ("timestamp", "<i8")])
 class StoredState:
     """A state and the header under which the store holds it; None if it holds nothing like it.
 
-    `version` counts the writes of the key; it is told where the held value is another model's too.
+    What is made of it is written as the next version of its lineage; that has a version where the
+    held value is another model's too, and is None if the store could not be asked.
     """
 
     state: UserState
     version: int = 0
     header: Header | None = None
+    lineage: bytes | None = None
 
 
 class StateCodec:
@@ -47,11 +49,11 @@ class StateCodec:
     def key(self, user_id: str) -> StateKey:
         return StateKey(user_id, self.fingerprint)
 
-    def encode(self, user_id: str, state: UserState, version: int) -> Entry:
-        """The whole state as the store's `version`."""
+    def encode(self, user_id: str, state: UserState, version: int, lineage: bytes) -> Entry:
+        """The whole state as the store's `version` of the lineage."""
         events = _to_records(state.history)
         payload = self._payload(state, events, 0)
-        return Entry(self._header(user_id, state, events, version, payload), payload)
+        return Entry(self._header(user_id, state, events, version, lineage, payload), payload)
 
     def append(self, user_id: str, held: StoredState, state: UserState) -> Append | None:
         """What to add to the value of `held` for that of `state`; None if rows changed before.
@@ -66,7 +68,8 @@ class StateCodec:
         events = _to_records(state.history)
         pending = len(before.history) - before.num_final
         data = self._payload(state, events, before.num_final)[pending * _EVENT.itemsize :]
-        header = self._header(user_id, state, events, held.version + 1, data, held.header)
+        lineage, version = held.header.lineage, held.header.version + 1
+        header = self._header(user_id, state, events, version, lineage, data, held.header)
         return Append(held.header, header, data)
 
     def _payload(self, state: UserState, events: npt.NDArray[np.void], first: int) -> bytes:
@@ -85,6 +88,7 @@ class StateCodec:
         state: UserState,
         events: npt.NDArray[np.void],
         version: int,
+        lineage: bytes,
         payload: bytes,
         before: Header | None = None,
     ) -> Header:
@@ -93,6 +97,7 @@ class StateCodec:
         return Header(
             fingerprint=self.fingerprint,
             user_digest=user_digest(user_id),
+            lineage=lineage,
             version=version,
             anchor=state.history.anchor,
             num_events=len(events),
@@ -133,7 +138,7 @@ class StateCodec:
             keys.unflatten(2, (config.num_heads, config.qk_dim)).permute(1, 2, 0, 3),
             values.unflatten(2, (config.num_heads, config.v_dim)).permute(1, 2, 0, 3),
         )
-        return StoredState(state, header.version, header)
+        return StoredState(state, header.version, header, header.lineage)
 
     def _in_vocabulary(self, events: npt.NDArray[np.void]) -> bool:
         items, actions = events["item"], events["action"]

@@ -101,37 +101,40 @@ class UserStates:
 
         A state held here is used if the store still has its header: another replica may have
         extended it, or somebody may have asked for it to be forgotten. `timeout_s` can only
-        shorten the store's own timeout.
+        shorten the store's own timeout. Without a lineage what is made of it can not be saved.
         """
-        nothing, key = StoredState(self._empty()), self._codec.key(user_id)
+        nothing, key = self._empty(), self._codec.key(user_id)
         try:
             held = self._device.get(user_id)
             if held is not None:
                 if await self._store.head(key, timeout_s=timeout_s) == held.header:
                     return self._count(Loaded(held, "hit", "device"))
                 self._device.drop(user_id)
-            entry = await self._store.get(key, timeout_s=timeout_s)
+            found = await self._store.load(key, timeout_s=timeout_s)
+        except StoreFull as error:
+            self._failed("put", error)
+            return self._count(Loaded(StoredState(nothing), "miss", None))
         except StoreUnavailable as error:
             self._failed("get", error)
-            return self._count(Loaded(nothing, "error", None))
-        if entry is None:
-            return self._count(Loaded(nothing, "miss", None))
-        stored = self._codec.decode(entry)
+            return self._count(Loaded(StoredState(nothing), "error", None))
+        stored = None if found.entry is None else self._codec.decode(found.entry)
         if stored is None:
-            # Sound bytes that this checkpoint did not write; the next save replaces them.
-            return self._count(
-                Loaded(StoredState(nothing.state, entry.header.version), "miss", None)
-            )
+            # Nothing, or sound bytes that this checkpoint did not write; a save replaces them.
+            stored = StoredState(nothing, found.version, lineage=found.lineage)
+            return self._count(Loaded(stored, "miss", None))
         self._device.put(user_id, stored)
         return self._count(Loaded(stored, "hit", self._tier))
 
     async def save(self, user_id: str, held: StoredState, state: UserState) -> bool | None:
         """Put `state` in the place of `held`, which it was made from, moving the tail if it grew.
 
-        Compare-and-set: True stored, False another writer was first, None no store.
+        Compare-and-set: True stored; False `held` is not what the store holds, another writer was
+        first or it is gone; None no store.
         """
+        if held.lineage is None:
+            return None
         try:
-            header = await self._write(user_id, held, state)
+            header = await self._write(user_id, held, state, held.lineage)
         except StoreUnavailable as error:
             self._device.drop(user_id)
             self._failed("put", error)
@@ -140,16 +143,18 @@ class UserStates:
             self._device.drop(user_id)
             self._metrics.write_conflicts.inc()
             return False
-        self._device.put(user_id, StoredState(state, header.version, header))
+        self._device.put(user_id, StoredState(state, header.version, header, header.lineage))
         return True
 
-    async def _write(self, user_id: str, held: StoredState, state: UserState) -> Header | None:
-        """The header of what is stored now; None if another writer was first."""
+    async def _write(
+        self, user_id: str, held: StoredState, state: UserState, lineage: bytes
+    ) -> Header | None:
+        """The header of what is stored now; None if `held` is not there to be followed."""
         key, append = self._codec.key(user_id), self._codec.append(user_id, held, state)
         if append is not None and await self._store.append(key, append):
             return append.header
-        # Nothing to append to: it was evicted, or another writer was first; the version tells.
-        entry = self._codec.encode(user_id, state, held.version + 1)
+        # A tail that is none, or too long to append; whatever else is wrong, `put` finds as well.
+        entry = self._codec.encode(user_id, state, held.version + 1, lineage)
         return entry.header if await self._store.put(key, entry) else None
 
     async def peek(self, user_id: str) -> tuple[Entry, int | None] | None:
@@ -159,7 +164,11 @@ class UserStates:
         return None if entry is None else (entry, await self._store.ttl_seconds(key))
 
     async def forget(self, user_id: str) -> bool:
-        """Raises StoreUnavailable."""
+        """Drop the user's states of all models, in the store; in other replicas they are of no use.
+
+        No write of anybody brings them back. False if there were none. Raises StoreUnavailable,
+        when some may be left.
+        """
         self._device.drop(user_id)
         return await self._store.delete(self._codec.key(user_id))
 

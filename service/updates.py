@@ -1,7 +1,7 @@
 """Owns changing a user's history: what a request offers, and storing it against other writers.
 
 Never loses an offered event to a race: a writer that loses the compare-and-set reads again and
-extends what the winner stored.
+extends what the winner stored. Never offers events again to a state that has been forgotten since.
 """
 
 import asyncio
@@ -94,12 +94,17 @@ class Updates:
             held = loaded.stored
             if history is held.state.history:
                 return Stored(history, counts, loaded.status != "error")
-            state = made or await self._extend(held.state, history)
-            won = await self._states.save(user_id, held, state)
-            if won is not False:
-                return Stored(history, counts, bool(won))
-            await asyncio.sleep(random.uniform(0, _PAUSE_S))
+            if held.lineage is not None:
+                state = made or await self._extend(held.state, history)
+                won = await self._states.save(user_id, held, state)
+                if won is not False:
+                    return Stored(history, counts, bool(won))
+                await asyncio.sleep(random.uniform(0, _PAUSE_S))
             loaded, made = await self._states.load(user_id), None
+            found = loaded.stored.lineage
+            if found is None or held.lineage not in (None, found):
+                # No store; or the user was forgotten after the request had come, events and all.
+                return Stored(history, counts, False)
             history, _ = self.apply(offer, loaded.stored.state.history)
         _log.error("state_not_written", reason="other writers were first", attempts=_ATTEMPTS)
         return Stored(history, counts, False)

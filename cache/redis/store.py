@@ -1,16 +1,31 @@
 """Owns states held in Redis or Valkey, one string per state. Never handles their sockets."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
-from cache.header import HEADER_BYTES, Header
+from redis import exceptions
+
+from cache.header import HEADER_BYTES, LINEAGE_BYTES, Header, new_lineage
 from cache.keys import StateKey
 from cache.redis.client import BreakerChange, RedisClient, ignore_change
 from cache.redis.memory_policy import MemoryPolicy, read_policy
 from cache.redis.node import Session
-from cache.store import Append, Entry, is_owned, may_replace, read_entry, require_owner
+from cache.store import (
+    Append,
+    Entry,
+    Found,
+    follows,
+    is_owned,
+    read_begun,
+    read_entry,
+    require_owner,
+)
 
 _MAX_SCRIPT_BYTES = 1 << 18
 """Scripts move bytes several times slower than SET does; longer tails are written whole."""
+
+_BEGUN_S = 600
+"""How long a key is kept that was begun: longer than any request goes on between load and write,
+and short, as most who only ask for an unknown user never write."""
 
 _SCAN_KEYS = 1000
 """Keys looked at in one step of a scan; a server answers nobody else meanwhile."""
@@ -72,20 +87,56 @@ class RedisStore:
         value = await self._client.read(key.name, command, timeout_s=timeout_s)
         return read_entry(value, key) if isinstance(value, bytes) else None
 
+    async def load(
+        self,
+        key: StateKey,
+        *,
+        timeout_s: float | None = None,
+        draw: Callable[[], bytes] = new_lineage,
+    ) -> Found:
+        name = key.name
+        renewed = ("GETEX", name, "EX", self._ttl_s)
+
+        async def look(session: Session) -> Found:
+            # Drawn for each attempt: after a lost connection nobody knows what became of the first.
+            lineage = draw()
+            begin = ("SET", name, lineage, "NX", "EX", min(_BEGUN_S, self._ttl_s))
+            try:
+                value, begun = await session.call(renewed, begin)
+            except exceptions.OutOfMemoryError:
+                # What a full server holds can be read all the same.
+                (value,) = await session.call(renewed)
+                if value is None:
+                    raise
+                begun = None
+            found = _found(value, key)
+            return found or (Found(lineage) if begun else await self._clear(session, key, lineage))
+
+        return await self._client.run(name, look, is_read=True, timeout_s=timeout_s)
+
+    async def _clear(self, session: Session, key: StateKey, lineage: bytes) -> Found:
+        """Begin in the place of a value that is nothing, unless another has by now."""
+        name = key.name
+        _, value = await session.call(("WATCH", name), ("GET", name))
+        found = _found(value, key)
+        if found is not None:
+            await session.call(("UNWATCH",))
+            return found
+        # Whoever loses here has a lineage that is not held: what it writes will be refused.
+        await session.transaction(_pack_set(name, (lineage,), min(_BEGUN_S, self._ttl_s)))
+        return Found(lineage)
+
     async def put(self, key: StateKey, entry: Entry, *, timeout_s: float | None = None) -> bool:
         require_owner(key, entry.header)
         name = key.name
 
         async def compare_and_set(session: Session) -> bool:
             _, head = await session.call(("WATCH", name), ("GETRANGE", name, 0, HEADER_BYTES - 1))
-            held = Header.unpack(head or b"")
-            if held and is_owned(held, key) and not may_replace(held, entry.header):
-                # The header may stand before a corrupt payload, which must not block writers.
-                (value,) = await session.call(("GET", name))
-                if value is not None and read_entry(value, key) is not None:
-                    await session.call(("UNWATCH",))
-                    return False
-            return await session.transaction(_pack_set(name, entry, self._ttl_s))
+            if not _is_followed(head or b"", entry.header):
+                await session.call(("UNWATCH",))
+                return False
+            pieces = (entry.header.pack(), entry.payload)
+            return await session.transaction(_pack_set(name, pieces, self._ttl_s))
 
         return await self._client.run(name, compare_and_set, timeout_s=timeout_s)
 
@@ -118,25 +169,25 @@ class RedisStore:
         return await self._client.run(name, look, is_read=True, timeout_s=timeout_s)
 
     async def delete(self, key: StateKey, *, timeout_s: float | None = None) -> bool:
-        async def unlink(session: Session) -> bool:
+        async def forget(session: Session) -> bool:
             """No index of a user's keys could be evicted or fall behind; to forget is rare."""
             # A slot that moves tells where its key is; a scan would not.
-            cursor, num_deleted = "0", (await session.call(("UNLINK", key.name)))[0]
-            while True:
-                ((following, names),) = await session.call(
-                    ("SCAN", cursor, "MATCH", key.pattern, "COUNT", _SCAN_KEYS)
-                )
-                if names:
-                    num_deleted += (await session.call(("UNLINK", *names)))[0]
-                cursor = following.decode()
-                if cursor == "0":
-                    return bool(num_deleted)
+            num_states = await _unlink(session, [key.name])
+            # Until a scan finds nothing: one key may have been made from another behind its cursor.
+            while names := await _scan(session, key.pattern):
+                num_states += await _unlink(session, names)
+            return bool(num_states)
 
-        return await self._client.run(key.name, unlink, timeout_s=timeout_s)
+        return await self._client.run(key.name, forget, timeout_s=timeout_s)
 
     async def ttl_seconds(self, key: StateKey, *, timeout_s: float | None = None) -> int | None:
-        seconds = await self._client.read(key.name, ("TTL", key.name), timeout_s=timeout_s)
-        return seconds if isinstance(seconds, int) and seconds >= 0 else None
+        name = key.name
+
+        async def look(session: Session) -> int | None:
+            seconds, num_bytes = await session.call(("TTL", name), ("STRLEN", name))
+            return seconds if seconds >= 0 and num_bytes != LINEAGE_BYTES else None
+
+        return await self._client.run(name, look, is_read=True, timeout_s=timeout_s)
 
     async def ping(self) -> None:
         await self._client.everywhere(lambda session: session.call(("PING",)))
@@ -150,16 +201,53 @@ class RedisStore:
         await self._client.close()
 
 
-def _pack_set(name: str, entry: Entry, ttl_s: int) -> tuple[bytes | memoryview, ...]:
-    """SET in the Redis protocol, the payload a piece of its own.
+def _found(value: bytes | None, key: StateKey) -> Found | None:
+    """What a value is worth to its key's writers; None for nothing."""
+    if value is None:
+        return None
+    entry = read_entry(value, key)
+    if entry is not None:
+        return Found(entry.header.lineage, entry)
+    begun = read_begun(value)
+    return None if begun is None else Found(begun)
+
+
+def _is_followed(head: bytes, new: Header) -> bool:
+    """Whether a value that starts with `head` is the one before `new`."""
+    held, begun = Header.unpack(head), read_begun(head)
+    if held is not None:
+        return follows(new, held.lineage, held.version)
+    return begun is not None and follows(new, begun, 0)
+
+
+async def _scan(session: Session, pattern: str) -> list[bytes]:
+    cursor, found = b"0", list[bytes]()
+    while True:
+        ((cursor, names),) = await session.call(
+            ("SCAN", cursor, "MATCH", pattern, "COUNT", _SCAN_KEYS)
+        )
+        found += names
+        if cursor == b"0":
+            return found
+
+
+async def _unlink(session: Session, names: Sequence[str | bytes]) -> int:
+    """How many states went; keys that were only begun do not count."""
+    *sizes, _ = await session.call(*(("STRLEN", name) for name in names), ("UNLINK", *names))
+    return sum(size is None or size > LINEAGE_BYTES for size in sizes)
+
+
+def _pack_set(
+    name: str, pieces: Sequence[bytes | memoryview], ttl_s: int
+) -> tuple[bytes | memoryview, ...]:
+    """SET in the Redis protocol, the pieces of its value as they are.
 
     redis-py takes a value in one piece, and joining the header to an 8 MB payload keeps the event
     loop longer than sending it.
     """
-    head = b"*5\r\n$3\r\nSET\r\n$%d\r\n%b\r\n$%d\r\n%b" % (
+    head = b"*5\r\n$3\r\nSET\r\n$%d\r\n%b\r\n$%d\r\n" % (
         len(name),
         name.encode("ascii"),
-        entry.num_bytes,
-        entry.header.pack(),
+        sum(map(len, pieces)),
     )
-    return head, entry.payload, b"\r\n$2\r\nEX\r\n$%d\r\n%d\r\n" % (len(str(ttl_s)), ttl_s)
+    return head, *pieces, b"\r\n$2\r\nEX\r\n$%d\r\n%d\r\n" % (len(str(ttl_s)), ttl_s)

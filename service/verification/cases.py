@@ -133,12 +133,13 @@ def through_store(
         other = writer if writer.tier == "memory" else reader
         held, half = StoredState(engine.empty_state()), len(user.events) // 2
         try:
+            lineage = (await writer.load(key)).lineage
             for stop in (half, half, half + 1, len(user.events)):
                 history, _ = EMPTY.merge(user.events[:stop], engine.config.window)
                 (encoded,) = engine.encode([EncodeJob(held.state, history)])
                 append = codec.append(user.user_id, held, encoded.state)
                 if append is None or not await writer.append(key, append):
-                    entry = codec.encode(user.user_id, encoded.state, held.version + 1)
+                    entry = codec.encode(user.user_id, encoded.state, held.version + 1, lineage)
                     assert await writer.put(key, entry)
                 entry_read = await other.get(key)
                 found = None if entry_read is None else codec.decode(entry_read)

@@ -3,17 +3,25 @@
 import zlib
 from dataclasses import replace
 
-from cache import Append, Dtype, Entry, Header, StateKey, user_digest
+from cache import Append, Dtype, Entry, Header, StateKey, StateStore, user_digest
 
 FINGERPRINT = bytes(range(16))
+LINEAGE = bytes(range(100, 116))
 ALICE = StateKey("alice", FINGERPRINT)
 BOB = StateKey("bob", FINGERPRINT)
 
 
-def make_entry(key: StateKey, payload: bytes | memoryview = b"state", *, version: int = 1) -> Entry:
+def make_entry(
+    key: StateKey,
+    payload: bytes | memoryview = b"state",
+    *,
+    version: int = 1,
+    lineage: bytes = LINEAGE,
+) -> Entry:
     header = Header(
         fingerprint=key.fingerprint,
         user_digest=user_digest(key.user_id),
+        lineage=lineage,
         version=version,
         anchor=3,
         num_events=7,
@@ -41,3 +49,9 @@ def grown(entry: Entry, data: bytes) -> tuple[Append, Entry]:
         payload_crc32=zlib.crc32(payload),
     )
     return Append(entry.header, header, data), Entry(header, payload)
+
+
+async def put(store: StateStore, key: StateKey, entry: Entry) -> bool:
+    """Put it as a writer does that has just loaded, beginning the entry's own lineage."""
+    await store.load(key, draw=lambda: entry.header.lineage)
+    return await store.put(key, entry)

@@ -8,7 +8,7 @@ import pytest
 import redis.asyncio
 
 from cache import Entry, MemoryStore, RedisStore, StateKey, StateStore
-from tests.cache.entries import ALICE, BOB, grown, make_entry
+from tests.cache.entries import ALICE, BOB, grown, make_entry, put
 
 pytestmark = pytest.mark.anyio
 
@@ -31,7 +31,7 @@ async def store(request: pytest.FixtureRequest) -> AsyncIterator[StateStore]:
 async def test_a_value_grows_at_its_end(store: StateStore, sizes: tuple[int, int]) -> None:
     first, more = (bytes(i % 251 for i in range(size)) for size in sizes)
     entry = make_entry(ALICE, first)
-    await store.put(ALICE, entry)
+    await put(store, ALICE, entry)
     for _ in range(3):
         append, entry = grown(entry, more)
         assert await store.append(ALICE, append)
@@ -49,12 +49,12 @@ async def test_nothing_is_appended_to_anything_else(store: StateStore) -> None:
     assert await store.get(ALICE) is None
     others = (
         make_entry(ALICE, b"eld?"),
-        make_entry(ALICE, b"held", version=2),
+        Entry(replace(held.header, lineage=bytes(16)), b"held"),
         Entry(replace(held.header, prefix_hash=bytes([1] * 16)), b"held"),
     )
     for other in others:
         await store.delete(ALICE)
-        await store.put(ALICE, other)
+        await put(store, ALICE, other)
         assert not await store.append(ALICE, append)
         assert await store.get(ALICE) == other
 
@@ -62,7 +62,7 @@ async def test_nothing_is_appended_to_anything_else(store: StateStore) -> None:
 async def test_appending_twice_is_appending_once(store: StateStore) -> None:
     """A caller that did not hear of its success tries again."""
     held = make_entry(ALICE, b"held")
-    await store.put(ALICE, held)
+    await put(store, ALICE, held)
     append, after = grown(held, b"more")
     assert await store.append(ALICE, append)
     assert not await store.append(ALICE, append)
@@ -71,7 +71,7 @@ async def test_appending_twice_is_appending_once(store: StateStore) -> None:
 
 async def test_one_of_concurrent_appends_wins(store: StateStore) -> None:
     held = make_entry(ALICE, b"held")
-    await store.put(ALICE, held)
+    await put(store, ALICE, held)
     for _ in range(20):
         tries = [grown(held, b"writer %d" % i) for i in range(4)]
         won = await asyncio.gather(*(store.append(ALICE, append) for append, _ in tries))
@@ -82,7 +82,7 @@ async def test_one_of_concurrent_appends_wins(store: StateStore) -> None:
 
 async def test_the_header_of_nothing_is_none(store: StateStore) -> None:
     assert await store.head(ALICE) is None
-    await store.put(BOB, make_entry(BOB))
+    await put(store, BOB, make_entry(BOB))
     assert await store.head(ALICE) is None
 
 
@@ -96,8 +96,9 @@ async def test_an_append_for_another_user_or_model_is_refused(store: StateStore)
 def test_an_append_must_add_up() -> None:
     held = make_entry(ALICE, b"held").header
     append, _ = grown(make_entry(ALICE, b"held"), b"more")
-    with pytest.raises(ValueError, match="next version"):
-        replace(append, held=replace(held, version=2))
+    for change in ({"version": 2}, {"lineage": bytes(16)}):
+        with pytest.raises(ValueError, match="next version"):
+            replace(append, held=replace(held, **change))
     with pytest.raises(ValueError, match="payload length"):
         replace(append, data=b"mor")
 
@@ -147,7 +148,7 @@ async def test_another_kind_of_value_is_left_alone(
 
 async def test_a_long_tail_is_not_for_a_script(remote: RedisStore) -> None:
     held = make_entry(ALICE, b"held")
-    await remote.put(ALICE, held)
+    await put(remote, ALICE, held)
     assert not await remote.append(ALICE, grown(held, bytes((1 << 18) + 1))[0])
     assert await remote.get(ALICE) == held
 
@@ -156,7 +157,7 @@ async def test_every_value_expires_and_looking_at_the_header_renews(
     remote: RedisStore, client: redis.asyncio.Redis
 ) -> None:
     held = make_entry(ALICE, b"held")
-    await remote.put(ALICE, held)
+    await put(remote, ALICE, held)
     for renew in (lambda: remote.head(ALICE), lambda: remote.append(ALICE, grown(held, b"m")[0])):
         await client.expire(ALICE.name, 30)
         await renew()

@@ -1,6 +1,6 @@
 """Owns stores that misbehave on purpose."""
 
-from cache import Append, Entry, Header, MemoryStore, StateKey, StoreUnavailable
+from cache import Append, Entry, Found, Header, MemoryStore, StateKey, StoreUnavailable
 
 
 def roomy_store() -> MemoryStore:
@@ -14,6 +14,9 @@ class BrokenStore(MemoryStore):
         super().__init__(1 << 24, 60)
 
     async def get(self, key: StateKey, **_: object) -> Entry | None:
+        raise StoreUnavailable(f"down, as {key.name} finds out")
+
+    async def load(self, key: StateKey, **_: object) -> Found:
         raise StoreUnavailable(f"down, as {key.name} finds out")
 
     async def put(self, key: StateKey, entry: Entry, **_: object) -> bool:

@@ -164,11 +164,12 @@ async def test_what_this_checkpoint_can_not_have_written_is_a_miss_and_is_writte
 ) -> None:
     store = roomy_store()
     states, codec = make(store), StateCodec(engine.config, FINGERPRINT, engine.device)
-    entry = codec.encode("u", state, 7)
+    lineage = (await store.load(codec.key("u"))).lineage
+    entry = codec.encode("u", state, 1, lineage)
     foreign = replace(entry, header=replace(entry.header, num_layers=9))
     await store.put(codec.key("u"), foreign)
     loaded = await states.load("u")
-    assert (loaded.status, loaded.tier, loaded.stored.version) == ("miss", None, 7)
+    assert (loaded.status, loaded.tier, loaded.stored.version) == ("miss", None, 1)
     assert len(loaded.stored.state.history) == 0
     assert await states.save("u", loaded.stored, state) is True
     assert (await states.load("u")).status == "hit"
