@@ -80,13 +80,15 @@ async def get_state(user_id: UserPath, request: Request) -> StateResponse:
 
 @router.delete("/users/{user_id:path}/state", responses=responses(422, 500, 503))
 async def delete_state(user_id: UserPath, request: Request) -> DeleteResponse:
-    """Forget a user's state under the loaded checkpoint."""
+    """Forget a user: their states under all checkpoints, in all replicas."""
     states = _runtime(request).recommender().states
     try:
         async with states.turn(user_id):
             deleted = await states.forget(user_id)
     except StoreUnavailable as error:
-        raise NotReady("the store does not answer; nothing was deleted", retry_after_s=1) from error
+        raise NotReady(
+            "the store does not answer, some may not be deleted; ask again", retry_after_s=1
+        ) from error
     return DeleteResponse(user_id=user_id, deleted=deleted)
 
 

@@ -50,3 +50,24 @@ class LosingStore(MemoryStore):
 
     async def append(self, key: StateKey, append: Append, **_: object) -> bool:
         return not self.num_lost and await super().append(key, append)
+
+
+class ForgettingStore(MemoryStore):
+    """Once `forgets` is set, the next write comes right after a delete."""
+
+    def __init__(self) -> None:
+        super().__init__(1 << 24, 60)
+        self.forgets = False
+
+    async def put(self, key: StateKey, entry: Entry, **_: object) -> bool:
+        await self._forget(key)
+        return await super().put(key, entry)
+
+    async def append(self, key: StateKey, append: Append, **_: object) -> bool:
+        await self._forget(key)
+        return await super().append(key, append)
+
+    async def _forget(self, key: StateKey) -> None:
+        if self.forgets:
+            self.forgets = False
+            await self.delete(key)
