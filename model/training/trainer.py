@@ -46,8 +46,9 @@ class Trainer:
         """Continues the run found in folder `run`, or begins it, from `start` if one is given.
 
         Raises:
-            RunError: the folder holds a run of other options, configuration or data, or
-                there is nothing to train on.
+            RunError: the folder holds a run of other options, configuration or data, `start` is
+                of another configuration or other items, the processes can not share a step's
+                parts evenly, or there is nothing to train on.
         """
         self.folder = RunFolder(run)
         self._options, self._data, self._processes = options, data, processes
@@ -70,6 +71,7 @@ class Trainer:
             self.network,
             loss=options.loss,
             num_negatives=options.num_negatives,
+            negatives=options.negatives,
             action_weight=options.action_weight,
         )
         if not self._windows():
@@ -95,6 +97,7 @@ class Trainer:
         """Histories that end with the validation or the test event; what was seen is masked."""
         stop = {"validation": -1, "test": None}[which]
         lengths = self._data.lengths().tolist()
+        # One event more than the two that are predicted: there is a history to predict from.
         enough = (user for user, length in enumerate(lengths) if length > 2)
         histories = (self._data.history(user, 0, stop) for user in enough)
         return [Case(history, history.items[:-1]) for history in histories]
@@ -186,13 +189,14 @@ class Trainer:
 
     @property
     def _epoch_seed(self) -> int:
+        """Of all that is drawn for this epoch: ties, order, batches."""
         return self._options.seed * 1_000_003 + self.epoch
 
     def _train_epoch(self, on_batch: Callable[[int, int], None]) -> float:
         options = self._options
         self.network.train()
         windows = self._windows()
-        steps = epoch_steps(windows, options.batch_users, seed=options.seed, epoch=self.epoch)
+        steps = epoch_steps(windows, options.batch_users, seed=self._epoch_seed)
         total = 0.0
         for number, step in enumerate(steps):
             done = self.epoch * len(steps) + number

@@ -5,6 +5,8 @@ from dataclasses import replace
 
 from cache import Append, Dtype, Entry, Header, StateKey, StateStore, user_digest
 
+TTL_S = 100  # of stores in tests
+
 FINGERPRINT = bytes(range(16))
 LINEAGE = bytes(range(100, 116))
 ALICE = StateKey("alice", FINGERPRINT)

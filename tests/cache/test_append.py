@@ -1,30 +1,15 @@
 """Appending to a stored value: exactly the held one grows, or nothing changes."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from dataclasses import replace
 
 import pytest
 import redis.asyncio
 
-from cache import Entry, MemoryStore, RedisStore, StateKey, StateStore
-from tests.cache.entries import ALICE, BOB, grown, make_entry, put
+from cache import Entry, RedisStore, StateKey, StateStore
+from tests.cache.entries import ALICE, BOB, TTL_S, grown, make_entry, put
 
 pytestmark = pytest.mark.anyio
-
-TTL_S = 100
-
-
-@pytest.fixture(params=["memory", "redis"])
-async def store(request: pytest.FixtureRequest) -> AsyncIterator[StateStore]:
-    made: StateStore
-    if request.param == "memory":
-        made = MemoryStore(max_bytes=1 << 26, ttl_s=TTL_S)
-    else:
-        url = request.getfixturevalue("redis_url")
-        made = RedisStore.from_url(url, ttl_s=TTL_S, timeout_s=10.0)
-    yield made
-    await made.close()
 
 
 @pytest.mark.parametrize("sizes", [(5, 1), (0, 7), (7, 0), (2_000_000, 3_000), (10, 262_144)])
@@ -101,19 +86,6 @@ def test_an_append_must_add_up() -> None:
             replace(append, held=replace(held, **change))
     with pytest.raises(ValueError, match="payload length"):
         replace(append, data=b"mor")
-
-
-@pytest.fixture
-async def client(redis_url: str) -> AsyncIterator[redis.asyncio.Redis]:
-    async with redis.asyncio.Redis.from_url(redis_url) as made:
-        yield made
-
-
-@pytest.fixture
-async def remote(redis_url: str) -> AsyncIterator[RedisStore]:
-    made = RedisStore.from_url(redis_url, ttl_s=TTL_S, timeout_s=10.0)
-    yield made
-    await made.close()
 
 
 async def test_bytes_that_are_not_the_held_values_length_stay(

@@ -37,13 +37,6 @@ async def store(redis_url: str) -> AsyncIterator[RedisStore]:
     await made.close()
 
 
-@pytest.fixture
-async def client(redis_url: str) -> AsyncIterator[redis.asyncio.Redis]:
-    """Redis-py's own client, to look and to meddle behind the store's back."""
-    async with redis.asyncio.Redis.from_url(redis_url) as made:
-        yield made
-
-
 async def test_stored_value_is_header_and_payload(
     store: RedisStore, client: redis.asyncio.Redis
 ) -> None:

@@ -17,7 +17,7 @@ from tests.cache.entries import ALICE
 from tests.integration.conftest import Serve
 from tests.integration.endless_writer import payload_of, versions
 from tests.integration.process import ROOT, clean_environment
-from tests.redis_server import NO_SERVER, RedisServer, own_server
+from tests.redis_server import RedisServer, started
 from tests.service.builders import NOW_S, assert_right, make_events, window_of
 
 pytestmark = pytest.mark.anyio
@@ -61,14 +61,8 @@ async def test_a_writer_that_is_killed(redis_url: str) -> None:
 @pytest.fixture
 def durable_server() -> Iterator[RedisServer]:
     """One that has its values again after it was killed."""
-    server = own_server({"appendonly": "yes", "appendfsync": "always"})
-    if server is None:
-        pytest.skip(NO_SERVER)
-    try:
-        server.start()
+    with started({"appendonly": "yes", "appendfsync": "always"}) as server:
         yield server
-    finally:
-        server.remove()
 
 
 async def test_a_server_that_is_killed_and_keeps_its_values(durable_server: RedisServer) -> None:
