@@ -40,6 +40,19 @@ class Entry:
 
 
 @dataclass(frozen=True, slots=True)
+class Held:
+    """What a look at a stored state tells; `ttl_s` is None if it never expires."""
+
+    key: StateKey
+    header: Header
+    ttl_s: int | None
+
+    @property
+    def num_bytes(self) -> int:
+        return HEADER_BYTES + self.header.payload_bytes
+
+
+@dataclass(frozen=True, slots=True)
 class Append:
     """What makes the value under header `held` the value under `header`: bytes at its end.
 
@@ -133,8 +146,8 @@ class StateStore(Protocol):
     async def delete(self, key: StateKey, *, timeout_s: float | None = None) -> bool:
         """Drop all that is held of the key's user, whatever the fingerprint; False for nothing."""
 
-    async def ttl_seconds(self, key: StateKey, *, timeout_s: float | None = None) -> int | None:
-        """Seconds until the state expires, rounded; None if nothing is held. Renews nothing."""
+    async def look(self, key: StateKey, *, timeout_s: float | None = None) -> Held | None:
+        """What is held, without its payload, and its seconds to live; renews nothing."""
 
     async def ping(self) -> None:
         """Return if the store answers."""

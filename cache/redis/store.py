@@ -1,13 +1,14 @@
 """Owns states held in Redis or Valkey, one string per state. Never handles their sockets."""
 
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable, Sequence
+from functools import partial
 
-from cache.header import HEADER_BYTES, Header
+from cache.header import DIGEST_BYTES, HEADER_BYTES, Header
 from cache.keys import StateKey
 from cache.redis.client import BreakerChange, RedisClient, ignore_change
 from cache.redis.memory_policy import MemoryPolicy, read_policy
-from cache.redis.node import Session
-from cache.store import Append, Entry, is_owned, may_replace, read_entry, require_owner
+from cache.redis.node import Command, Session
+from cache.store import Append, Entry, Held, is_owned, may_replace, read_entry, require_owner
 
 _MAX_SCRIPT_BYTES = 1 << 18
 """Scripts move bytes several times slower than SET does; longer tails are written whole."""
@@ -134,9 +135,37 @@ class RedisStore:
 
         return await self._client.run(key.name, unlink, timeout_s=timeout_s)
 
-    async def ttl_seconds(self, key: StateKey, *, timeout_s: float | None = None) -> int | None:
-        seconds = await self._client.read(key.name, ("TTL", key.name), timeout_s=timeout_s)
-        return seconds if isinstance(seconds, int) and seconds >= 0 else None
+    async def look(self, key: StateKey, *, timeout_s: float | None = None) -> Held | None:
+        async def look(session: Session) -> list[Held]:
+            return await _look(session, [key])
+
+        found = await self._client.run(key.name, look, is_read=True, timeout_s=timeout_s)
+        return found[0] if found else None
+
+    async def scan(self, user_id: str | None = None) -> AsyncIterator[Held]:
+        """What is held of everybody, or of one user under every model; renews nothing.
+
+        States that come or go meanwhile may be missed. Raises StoreUnavailable.
+        """
+        one = None if user_id is None else StateKey(user_id, bytes(DIGEST_BYTES))
+        pattern = one.pattern if one else StateKey.pattern_of_all()
+        for server in await self._client.servers(one.name if one else None):
+            cursor, seen = "0", set[StateKey]()
+            while True:
+                step = partial(_scan_step, cursor=cursor, pattern=pattern)
+                cursor, found = await self._client.run_at(server, step)
+                for held in found:
+                    # A server may tell a key twice while it resizes its tables.
+                    if held.key not in seen:
+                        seen.add(held.key)
+                        yield held
+                if cursor == "0":
+                    break
+
+    async def num_keys(self) -> int:
+        """Keys of all servers, whatever they hold. Raises StoreUnavailable."""
+        found = await self._client.everywhere(lambda session: session.call(("DBSIZE",)))
+        return sum(size for (size,) in found.values())
 
     async def ping(self) -> None:
         await self._client.everywhere(lambda session: session.call(("PING",)))
@@ -148,6 +177,29 @@ class RedisStore:
 
     async def close(self) -> None:
         await self._client.close()
+
+
+async def _scan_step(session: Session, cursor: str, pattern: str) -> tuple[str, list[Held]]:
+    """The next cursor, and what is held among the keys of this step."""
+    ((following, names),) = await session.call(
+        ("SCAN", cursor, "MATCH", pattern, "COUNT", _SCAN_KEYS)
+    )
+    keys = [key for key in map(StateKey.parse, names) if key]
+    return following.decode(), await _look(session, keys)
+
+
+async def _look(session: Session, keys: Sequence[StateKey]) -> list[Held]:
+    """Of each key that holds a state of its own: one round trip for all of them."""
+    looks: list[Command] = []
+    for key in keys:
+        looks += [("GETRANGE", key.name, 0, HEADER_BYTES - 1), ("TTL", key.name)]
+    replies = await session.call(*looks) if looks else []
+    found = []
+    for key, value, ttl_s in zip(keys, replies[::2], replies[1::2], strict=True):
+        header = Header.unpack(value or b"")
+        if header and is_owned(header, key):
+            found.append(Held(key, header, ttl_s if ttl_s >= 0 else None))
+    return found
 
 
 def _pack_set(name: str, entry: Entry, ttl_s: int) -> tuple[bytes | memoryview, ...]:
