@@ -84,7 +84,7 @@ class HistoryProvider:
         except TimeoutError:
             works = False if left_s >= _PATIENCE * self._timeout_s else None
             raise self._failed(f"no answer within {left_s * 1000:.0f} ms") from None
-        except httpx.HTTPError as error:
+        except (httpx.HTTPError, ValueError) as error:  # ValueError: a host no name can be
             works = False
             # The kind alone: messages may hold the URL, and that a password.
             raise self._failed(f"it can not be reached: {type(error).__name__}") from None

@@ -137,7 +137,8 @@ class Settings(BaseSettings):
             url = httpx.URL(value)
         except httpx.InvalidURL:
             url = httpx.URL()
-        if value and not (url.scheme in ("http", "https") and url.host):
+        is_whole = url.scheme in ("http", "https") and url.host and (url.port or 0) < 1 << 16
+        if value and not is_whole:
             raise ValueError(
                 "is empty or a URL of http:// or https://, a host, and more if need be"
             )
