@@ -50,8 +50,10 @@ class DeviceTier:
         return found.stored
 
     def confirm(self, user_id: str) -> None:
-        """The store has just told that it holds the same."""
-        self._held[user_id].confirmed_s = self._clock()
+        """The store has just told that it holds the same. It may have made room meanwhile."""
+        found = self._held.get(user_id)
+        if found is not None:
+            found.confirmed_s = self._clock()
 
     def put(self, user_id: str, stored: StoredState) -> bool:
         """Take the place of what is held; False: larger than the tier, nothing is kept.

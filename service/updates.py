@@ -85,8 +85,10 @@ class Updates:
         """The history after the offer; `held` itself if nothing changes."""
         base = EMPTY if offer.replace else held
         if offer.past:
+            grown, _ = base.merge(offer.past, self._window)
+            # What left a window can only be counted from the beginning.
             told, _ = EMPTY.merge([*offer.past, *base.events], self._window)
-            base = told if told.num_known > base.num_known else base
+            base = told if told.num_known > grown.num_known else grown
         return base.merge(offer.events, self._window)
 
     async def store(

@@ -100,8 +100,8 @@ def test_noise_does_not_make_a_cost_negative() -> None:
 async def service(request: pytest.FixtureRequest, folder: Path) -> AsyncIterator[Service]:
     """In place of the shared fixture: without tensors of its own, so that states are fetched."""
     store = request.getfixturevalue("redis_url") if request.param == "redis" else "memory"
-    flags = {"store": store, "store_timeout_ms": 10_000, "device_cache_bytes": 0}
-    async with serving(folder, **flags) as running:
+    flags = {"store": store, "store_timeout_ms": 10_000, "max_budget_ms": 60_000}
+    async with serving(folder, device_cache_bytes=0, **flags) as running:
         yield running
 
 

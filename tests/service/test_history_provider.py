@@ -155,6 +155,19 @@ async def test_a_window_that_moved_on_is_not_cut_short_by_a_provider_that_knows_
     assert answer["degraded"] == ["history_incomplete"]
 
 
+@pytest.mark.parametrize("told", [40, 12], ids=["the whole", "its newest part"])
+async def test_what_is_new_elsewhere_moves_the_window_on(
+    service: Service, provider: HistoryServer, checkpoint: Checkpoint, told: int
+) -> None:
+    events = make_events(40)
+    provider.histories["u"] = events[:1]
+    await service.add_events(events[1:30])
+    provider.histories["u"] = events[-told:]
+    answer = await service.recommend(history_size=40, **PARTS)
+    assert_right(answer, checkpoint, window_of(events))
+    assert answer["degraded"] == []
+
+
 def hang(_: Handler) -> None:
     threading.Event().wait(5)
 

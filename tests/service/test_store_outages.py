@@ -28,7 +28,7 @@ async def service(
     folder: Path, store: FlakyStore, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[Service]:
     monkeypatch.setattr("service.runtime.MemoryStore", lambda *_: store)
-    async with serving(folder) as running:
+    async with serving(folder, max_budget_ms=60_000) as running:
         yield running
 
 
