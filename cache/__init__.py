@@ -3,7 +3,7 @@
 Bytes only: what a payload means is the caller's business. `StateStore` is the contract.
 """
 
-from cache.breaker import BreakerState
+from cache.breaker import Breaker, BreakerState
 from cache.header import (
     DIGEST_BYTES,
     HEADER_BYTES,
@@ -22,6 +22,7 @@ from cache.store import (
     Append,
     Entry,
     Found,
+    Held,
     StateStore,
     StoreFull,
     StoreUnavailable,
@@ -33,12 +34,14 @@ __all__ = [
     "HEADER_BYTES",
     "LINEAGE_BYTES",
     "Append",
+    "Breaker",
     "BreakerChange",
     "BreakerState",
     "Dtype",
     "Entry",
     "Found",
     "Header",
+    "Held",
     "MemoryPolicy",
     "MemoryStore",
     "RedisStore",

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 
 from cache.header import HEADER_BYTES, Header, new_lineage
 from cache.keys import StateKey
-from cache.store import Append, Entry, Found, follows, require_owner
+from cache.store import Append, Entry, Found, Held, follows, require_owner
 
 
 @dataclass(frozen=True, slots=True)
-class _Held:
+class _Kept:
     found: Found
     expires_at_s: float
 
@@ -41,7 +41,7 @@ class MemoryStore:
         self._ttl_s = ttl_s
         self._clock = clock
         # Every use renews the time to live, so the least recently used is also the next to expire.
-        self._held: OrderedDict[StateKey, _Held] = OrderedDict()
+        self._held: OrderedDict[StateKey, _Kept] = OrderedDict()
         self._num_bytes = 0
         self._evictions = 0
 
@@ -109,13 +109,14 @@ class MemoryStore:
         gone = [self._drop(held) for held in theirs]
         return any(held.found.entry for held in gone)
 
-    async def ttl_seconds(self, key: StateKey, *, timeout_s: float | None = None) -> int | None:
+    async def look(self, key: StateKey, *, timeout_s: float | None = None) -> Held | None:
         del timeout_s  # Nothing is waited for.
         self._expire()
         held = self._held.get(key)
         if held is None or held.found.entry is None:
             return None
-        return math.ceil(held.expires_at_s - self._clock())
+        ttl_s = math.ceil(held.expires_at_s - self._clock())
+        return Held(key, held.found.entry.header, ttl_s)
 
     async def ping(self) -> None:
         return
@@ -130,7 +131,7 @@ class MemoryStore:
         held = self._held.get(key)
         if held is None:
             return None
-        self._held[key] = _Held(held.found, self._clock() + self._ttl_s)
+        self._held[key] = _Kept(held.found, self._clock() + self._ttl_s)
         self._held.move_to_end(key)
         return held.found
 
@@ -138,7 +139,7 @@ class MemoryStore:
         """In the place of what is held; others make room, the least recently used first."""
         if key in self._held:
             self._drop(key)
-        held = _Held(found, self._clock() + self._ttl_s)
+        held = _Kept(found, self._clock() + self._ttl_s)
         if held.num_bytes > self._max_bytes:
             self._evictions += 1
             return
@@ -148,7 +149,7 @@ class MemoryStore:
             self._drop(next(iter(self._held)))
             self._evictions += 1
 
-    def _drop(self, key: StateKey) -> _Held:
+    def _drop(self, key: StateKey) -> _Kept:
         held = self._held.pop(key)
         self._num_bytes -= held.num_bytes
         return held

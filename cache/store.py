@@ -53,6 +53,19 @@ class Found:
 
 
 @dataclass(frozen=True, slots=True)
+class Held:
+    """What a look at a stored state tells; `ttl_s` is None if it never expires."""
+
+    key: StateKey
+    header: Header
+    ttl_s: int | None
+
+    @property
+    def num_bytes(self) -> int:
+        return HEADER_BYTES + self.header.payload_bytes
+
+
+@dataclass(frozen=True, slots=True)
 class Append:
     """What makes the value under header `held` the value under `header`: bytes at its end.
 
@@ -89,14 +102,27 @@ def read_entry(value: Buffer, key: StateKey) -> Entry | None:
     return Entry(header, payload)
 
 
-def read_begun(value: Buffer) -> bytes | None:
-    """The lineage in the value of a key that was begun and has no version yet, or None."""
-    return bytes(value) if len(value) == LINEAGE_BYTES else None
+def read_found(value: Buffer | None, key: StateKey) -> Found | None:
+    """What a stored value is worth to its key's writers; None for nothing. Never raises."""
+    if value is None:
+        return None
+    if len(value) == LINEAGE_BYTES:
+        return Found(bytes(value))
+    entry = read_entry(value, key)
+    return Found(entry.header.lineage, entry) if entry else None
 
 
 def follows(new: Header, lineage: bytes, version: int) -> bool:
     """The compare-and-set rule: the next version of the same lineage, and of no other."""
     return new.lineage == lineage and new.version == version + 1
+
+
+def is_followed(start: bytes, new: Header) -> bool:
+    """Whether a stored value whose first `HEADER_BYTES` are `start` is the one before `new`."""
+    held = Header.unpack(start)
+    if held is not None:
+        return follows(new, held.lineage, held.version)
+    return len(start) == LINEAGE_BYTES and follows(new, start, 0)
 
 
 def require_owner(key: StateKey, header: Header) -> None:
@@ -173,8 +199,8 @@ class StateStore(Protocol):
         False if there was no state. After StoreUnavailable some of it may be left; ask again.
         """
 
-    async def ttl_seconds(self, key: StateKey, *, timeout_s: float | None = None) -> int | None:
-        """Seconds until the state expires, rounded; None if nothing is held. Renews nothing."""
+    async def look(self, key: StateKey, *, timeout_s: float | None = None) -> Held | None:
+        """What is held, without its payload, and its seconds to live; renews nothing."""
 
     async def ping(self) -> None:
         """Return if the store answers."""

@@ -1,22 +1,24 @@
 """Owns states held in Redis or Valkey, one string per state. Never handles their sockets."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
+from functools import partial
 
 from redis import exceptions
 
-from cache.header import HEADER_BYTES, LINEAGE_BYTES, Header, new_lineage
+from cache.header import DIGEST_BYTES, HEADER_BYTES, LINEAGE_BYTES, Header, new_lineage
 from cache.keys import StateKey
 from cache.redis.client import BreakerChange, RedisClient, ignore_change
 from cache.redis.memory_policy import MemoryPolicy, read_policy
-from cache.redis.node import Session
+from cache.redis.node import Command, Session
 from cache.store import (
     Append,
     Entry,
     Found,
-    follows,
+    Held,
+    is_followed,
     is_owned,
-    read_begun,
     read_entry,
+    read_found,
     require_owner,
 )
 
@@ -109,7 +111,7 @@ class RedisStore:
                 if value is None:
                     raise
                 begun = None
-            found = _found(value, key)
+            found = read_found(value, key)
             return found or (Found(lineage) if begun else await self._clear(session, key, lineage))
 
         return await self._client.run(name, look, is_read=True, timeout_s=timeout_s)
@@ -118,7 +120,7 @@ class RedisStore:
         """Begin in the place of a value that is nothing, unless another has by now."""
         name = key.name
         _, value = await session.call(("WATCH", name), ("GET", name))
-        found = _found(value, key)
+        found = read_found(value, key)
         if found is not None:
             await session.call(("UNWATCH",))
             return found
@@ -132,7 +134,7 @@ class RedisStore:
 
         async def compare_and_set(session: Session) -> bool:
             _, head = await session.call(("WATCH", name), ("GETRANGE", name, 0, HEADER_BYTES - 1))
-            if not _is_followed(head or b"", entry.header):
+            if not is_followed(head or b"", entry.header):
                 await session.call(("UNWATCH",))
                 return False
             pieces = (entry.header.pack(), entry.payload)
@@ -174,20 +176,43 @@ class RedisStore:
             # A slot that moves tells where its key is; a scan would not.
             num_states = await _unlink(session, [key.name])
             # Until a scan finds nothing: one key may have been made from another behind its cursor.
-            while names := await _scan(session, key.pattern):
+            while names := await _scan_all(session, key.pattern):
                 num_states += await _unlink(session, names)
             return bool(num_states)
 
         return await self._client.run(key.name, forget, timeout_s=timeout_s)
 
-    async def ttl_seconds(self, key: StateKey, *, timeout_s: float | None = None) -> int | None:
-        name = key.name
+    async def look(self, key: StateKey, *, timeout_s: float | None = None) -> Held | None:
+        async def look(session: Session) -> list[Held]:
+            return await _look(session, [key])
 
-        async def look(session: Session) -> int | None:
-            seconds, num_bytes = await session.call(("TTL", name), ("STRLEN", name))
-            return seconds if seconds >= 0 and num_bytes != LINEAGE_BYTES else None
+        found = await self._client.run(key.name, look, is_read=True, timeout_s=timeout_s)
+        return found[0] if found else None
 
-        return await self._client.run(name, look, is_read=True, timeout_s=timeout_s)
+    async def scan(self, user_id: str | None = None) -> AsyncGenerator[Held, None]:
+        """What is held of everybody, or of one user under every model; renews nothing.
+
+        States that come or go meanwhile may be missed. Raises StoreUnavailable.
+        """
+        one = None if user_id is None else StateKey(user_id, bytes(DIGEST_BYTES))
+        pattern = one.pattern if one else StateKey.pattern_of_all()
+        for server in await self._client.servers(one.name if one else None):
+            cursor, seen = "0", set[StateKey]()
+            while True:
+                step = partial(_scan_states, cursor=cursor, pattern=pattern)
+                cursor, found = await self._client.run_at(server, step)
+                for held in found:
+                    # A server may tell a key twice while it resizes its tables.
+                    if held.key not in seen:
+                        seen.add(held.key)
+                        yield held
+                if cursor == "0":
+                    break
+
+    async def num_keys(self) -> int:
+        """Keys of all servers, whatever they hold. Raises StoreUnavailable."""
+        found = await self._client.everywhere(lambda session: session.call(("DBSIZE",)))
+        return sum(size for (size,) in found.values())
 
     async def ping(self) -> None:
         await self._client.everywhere(lambda session: session.call(("PING",)))
@@ -201,34 +226,40 @@ class RedisStore:
         await self._client.close()
 
 
-def _found(value: bytes | None, key: StateKey) -> Found | None:
-    """What a value is worth to its key's writers; None for nothing."""
-    if value is None:
-        return None
-    entry = read_entry(value, key)
-    if entry is not None:
-        return Found(entry.header.lineage, entry)
-    begun = read_begun(value)
-    return None if begun is None else Found(begun)
+async def _scan(session: Session, cursor: str, pattern: str) -> tuple[str, list[bytes]]:
+    """The next cursor, and the names of one step."""
+    command = ("SCAN", cursor, "MATCH", pattern, "COUNT", _SCAN_KEYS)
+    ((following, names),) = await session.call(command)
+    return following.decode(), names
 
 
-def _is_followed(head: bytes, new: Header) -> bool:
-    """Whether a value that starts with `head` is the one before `new`."""
-    held, begun = Header.unpack(head), read_begun(head)
-    if held is not None:
-        return follows(new, held.lineage, held.version)
-    return begun is not None and follows(new, begun, 0)
+async def _scan_states(session: Session, cursor: str, pattern: str) -> tuple[str, list[Held]]:
+    """The next cursor, and what is held among the keys of this step."""
+    following, names = await _scan(session, cursor, pattern)
+    keys = [key for key in map(StateKey.parse, names) if key]
+    return following, await _look(session, keys)
 
 
-async def _scan(session: Session, pattern: str) -> list[bytes]:
-    cursor, found = b"0", list[bytes]()
-    while True:
-        ((cursor, names),) = await session.call(
-            ("SCAN", cursor, "MATCH", pattern, "COUNT", _SCAN_KEYS)
-        )
+async def _look(session: Session, keys: Sequence[StateKey]) -> list[Held]:
+    """Of each key that holds a state of its own: one round trip for all of them."""
+    looks: list[Command] = []
+    for key in keys:
+        looks += [("GETRANGE", key.name, 0, HEADER_BYTES - 1), ("TTL", key.name)]
+    replies = await session.call(*looks) if looks else []
+    found = []
+    for key, value, ttl_s in zip(keys, replies[::2], replies[1::2], strict=True):
+        header = Header.unpack(value or b"")
+        if header and is_owned(header, key):
+            found.append(Held(key, header, ttl_s if ttl_s >= 0 else None))
+    return found
+
+
+async def _scan_all(session: Session, pattern: str) -> list[bytes]:
+    cursor, found = await _scan(session, "0", pattern)
+    while cursor != "0":
+        cursor, names = await _scan(session, cursor, pattern)
         found += names
-        if cursor == b"0":
-            return found
+    return found
 
 
 async def _unlink(session: Session, names: Sequence[str | bytes]) -> int:

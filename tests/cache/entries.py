@@ -57,3 +57,10 @@ async def put(store: StateStore, key: StateKey, entry: Entry) -> bool:
     """Put it as a writer does that has just loaded, beginning the entry's own lineage."""
     await store.load(key, draw=lambda: entry.header.lineage)
     return await store.put(key, entry)
+
+
+async def seconds_to_live(store: StateStore, key: StateKey) -> int | None:
+    """Seconds to live of a state that is held."""
+    held = await store.look(key)
+    assert held is not None
+    return held.ttl_s

@@ -119,7 +119,7 @@ async def test_a_key_that_is_only_begun_holds_nothing(store: StateStore) -> None
     assert await store.load(ALICE) == found
     assert await store.get(ALICE) is None
     assert await store.head(ALICE) is None
-    assert await store.ttl_seconds(ALICE) is None
+    assert await store.look(ALICE) is None
     assert not await store.append(ALICE, grown(make_entry(ALICE), b"more")[0])
     assert not await store.delete(ALICE)
     assert await store.load(ALICE) != found

@@ -1,6 +1,6 @@
 """Owns stores that misbehave on purpose."""
 
-from cache import Append, Entry, Found, Header, MemoryStore, StateKey, StoreUnavailable
+from cache import Append, Entry, Found, Header, Held, MemoryStore, StateKey, StoreUnavailable
 
 
 def roomy_store() -> MemoryStore:
@@ -31,7 +31,7 @@ class BrokenStore(MemoryStore):
     async def delete(self, key: StateKey, **_: object) -> bool:
         raise StoreUnavailable(f"down, as {key.name} finds out")
 
-    async def ttl_seconds(self, key: StateKey, **_: object) -> int | None:
+    async def look(self, key: StateKey, **_: object) -> Held | None:
         raise StoreUnavailable(f"down, as {key.name} finds out")
 
 
@@ -71,3 +71,36 @@ class ForgettingStore(MemoryStore):
         if self.forgets:
             self.forgets = False
             await self.delete(key)
+
+
+class FlakyStore(MemoryStore):
+    """Down for the next `num_failures` operations on a state."""
+
+    def __init__(self) -> None:
+        super().__init__(1 << 24, 60)
+        self.num_failures = 0
+
+    def _fail(self) -> None:
+        if self.num_failures:
+            self.num_failures -= 1
+            raise StoreUnavailable("down for now")
+
+    async def load(self, key: StateKey, **_: object) -> Found:
+        self._fail()
+        return await super().load(key)
+
+    async def put(self, key: StateKey, entry: Entry, **_: object) -> bool:
+        self._fail()
+        return await super().put(key, entry)
+
+    async def append(self, key: StateKey, append: Append, **_: object) -> bool:
+        self._fail()
+        return await super().append(key, append)
+
+    async def head(self, key: StateKey, **_: object) -> Header | None:
+        self._fail()
+        return await super().head(key)
+
+    async def delete(self, key: StateKey, **_: object) -> bool:
+        self._fail()
+        return await super().delete(key)
