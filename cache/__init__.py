@@ -3,24 +3,45 @@
 Bytes only: what a payload means is the caller's business. `StateStore` is the contract.
 """
 
-from cache.breaker import BreakerState
-from cache.header import DIGEST_BYTES, HEADER_BYTES, Dtype, Header, user_digest
+from cache.breaker import Breaker, BreakerState
+from cache.header import (
+    DIGEST_BYTES,
+    HEADER_BYTES,
+    LINEAGE_BYTES,
+    Dtype,
+    Header,
+    new_lineage,
+    user_digest,
+)
 from cache.keys import StateKey
 from cache.memory import MemoryStore
 from cache.redis.client import BreakerChange
 from cache.redis.memory_policy import MemoryPolicy
 from cache.redis.store import RedisStore
-from cache.store import Append, Entry, StateStore, StoreFull, StoreUnavailable, read_entry
+from cache.store import (
+    Append,
+    Entry,
+    Found,
+    Held,
+    StateStore,
+    StoreFull,
+    StoreUnavailable,
+    read_entry,
+)
 
 __all__ = [
     "DIGEST_BYTES",
     "HEADER_BYTES",
+    "LINEAGE_BYTES",
     "Append",
+    "Breaker",
     "BreakerChange",
     "BreakerState",
     "Dtype",
     "Entry",
+    "Found",
     "Header",
+    "Held",
     "MemoryPolicy",
     "MemoryStore",
     "RedisStore",
@@ -28,6 +49,7 @@ __all__ = [
     "StateStore",
     "StoreFull",
     "StoreUnavailable",
+    "new_lineage",
     "read_entry",
     "user_digest",
 ]

@@ -4,24 +4,28 @@ Little-endian, `HEADER_BYTES` long:
 
     offset  size  field
          0     4  magic "MFST"
-         4     2  format version, 1
+         4     2  format version, 2
          6     2  dtype of the payload
          8    16  fingerprint of config, weights and item vocabulary
         24    16  user digest
-        40    16  prefix hash over the events
-        56     8  state version, from 1
-        64     8  anchor: the user's events before the window
-        72     8  payload length in bytes
-        80     4  number of events
-        84     4  number of final rows, those with K and V
-        88     2  layers
-        90     2  heads
-        92     2  query and key size per head
-        94     2  value size per head
-        96     4  crc32 of the payload
-       100     4  crc32 of the 100 bytes before it
+        40    16  lineage: random, drawn when the key was begun
+        56    16  prefix hash over the events
+        72     8  state version within the lineage, from 1
+        80     8  anchor: the user's events before the window
+        88     8  payload length in bytes
+        96     4  number of events
+       100     4  number of final rows, those with K and V
+       104     2  layers
+       106     2  heads
+       108     2  query and key size per head
+       110     2  value size per head
+       112     4  crc32 of the payload
+       116     4  crc32 of the 116 bytes before it
+
+Before the first version a key holds its lineage alone, the bare `LINEAGE_BYTES`.
 """
 
+import secrets
 import struct
 import zlib
 from dataclasses import dataclass
@@ -32,14 +36,15 @@ from typing import Final, TypeAlias
 Buffer: TypeAlias = bytes | bytearray | memoryview
 
 _MAGIC: Final = b"MFST"
-_FORMAT_VERSION: Final = 1
-_BODY: Final = struct.Struct("<4sHH16s16s16sQQQIIHHHHI")
+_FORMAT_VERSION: Final = 2
+_BODY: Final = struct.Struct("<4sHH16s16s16s16sQQQIIHHHHI")
 _CRC: Final = struct.Struct("<I")
 
 HEADER_BYTES: Final = _BODY.size + _CRC.size
 DIGEST_BYTES: Final = 16
+LINEAGE_BYTES: Final = DIGEST_BYTES
 
-_DIGESTS: Final = ("fingerprint", "user_digest", "prefix_hash")
+_DIGESTS: Final = ("fingerprint", "user_digest", "lineage", "prefix_hash")
 _INTEGER_BITS: Final = {
     "version": 64,
     "anchor": 64,
@@ -76,12 +81,18 @@ def user_digest(user_id: str) -> bytes:
     return blake2b(user_id.encode("utf-8", "surrogatepass"), digest_size=DIGEST_BYTES).digest()
 
 
+def new_lineage() -> bytes:
+    """`LINEAGE_BYTES` that nobody draws again."""
+    return secrets.token_bytes(LINEAGE_BYTES)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Header:
     """What a state is and whose. Raises ValueError for a value its field cannot hold."""
 
     fingerprint: bytes
     user_digest: bytes
+    lineage: bytes
     version: int
     anchor: int
     num_events: int
@@ -113,6 +124,7 @@ class Header:
             self.dtype,
             self.fingerprint,
             self.user_digest,
+            self.lineage,
             self.prefix_hash,
             self.version,
             self.anchor,
@@ -140,12 +152,13 @@ class Header:
         magic, format_version, dtype, *fields = _BODY.unpack(body)
         if magic != _MAGIC or format_version != _FORMAT_VERSION or crc32 != zlib.crc32(body):
             return None
-        fingerprint, owner, prefix_hash, version, anchor, payload_bytes, *counts = fields
+        fingerprint, owner, lineage, prefix_hash, version, anchor, payload_bytes, *counts = fields
         num_events, num_final, num_layers, num_heads, qk_dim, v_dim, payload_crc32 = counts
         try:
             return cls(
                 fingerprint=fingerprint,
                 user_digest=owner,
+                lineage=lineage,
                 version=version,
                 anchor=anchor,
                 num_events=num_events,

@@ -1,10 +1,11 @@
 """Owns the contract of a state store and the checks on a stored value. Never does I/O."""
 
 import zlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
-from cache.header import HEADER_BYTES, Buffer, Header, user_digest
+from cache.header import HEADER_BYTES, LINEAGE_BYTES, Buffer, Header, new_lineage, user_digest
 from cache.keys import StateKey
 
 
@@ -40,10 +41,35 @@ class Entry:
 
 
 @dataclass(frozen=True, slots=True)
+class Found:
+    """What a load found or began: a lineage, and its newest version if it has one already."""
+
+    lineage: bytes
+    entry: Entry | None = None
+
+    @property
+    def version(self) -> int:
+        return self.entry.header.version if self.entry else 0
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """What a look at a stored state tells; `ttl_s` is None if it never expires."""
+
+    key: StateKey
+    header: Header
+    ttl_s: int | None
+
+    @property
+    def num_bytes(self) -> int:
+        return HEADER_BYTES + self.header.payload_bytes
+
+
+@dataclass(frozen=True, slots=True)
 class Append:
     """What makes the value under header `held` the value under `header`: bytes at its end.
 
-    Raises ValueError unless the versions follow each other and the lengths add up.
+    Raises ValueError unless the header follows the held one and the lengths add up.
     """
 
     held: Header
@@ -51,7 +77,7 @@ class Append:
     data: bytes
 
     def __post_init__(self) -> None:
-        if self.header.version != self.held.version + 1:
+        if not follows(self.header, self.held.lineage, self.held.version):
             raise ValueError("an append makes the next version")
         if self.header.payload_bytes != self.held.payload_bytes + len(self.data):
             raise ValueError("the new header tells another payload length than held and data make")
@@ -76,9 +102,27 @@ def read_entry(value: Buffer, key: StateKey) -> Entry | None:
     return Entry(header, payload)
 
 
-def may_replace(held: Header | None, new: Header) -> bool:
-    """The compare-and-set rule: nothing is held, or exactly the version before the new one."""
-    return held is None or held.version == new.version - 1
+def read_found(value: Buffer | None, key: StateKey) -> Found | None:
+    """What a stored value is worth to its key's writers; None for nothing. Never raises."""
+    if value is None:
+        return None
+    if len(value) == LINEAGE_BYTES:
+        return Found(bytes(value))
+    entry = read_entry(value, key)
+    return Found(entry.header.lineage, entry) if entry else None
+
+
+def follows(new: Header, lineage: bytes, version: int) -> bool:
+    """The compare-and-set rule: the next version of the same lineage, and of no other."""
+    return new.lineage == lineage and new.version == version + 1
+
+
+def is_followed(start: bytes, new: Header) -> bool:
+    """Whether a stored value whose first `HEADER_BYTES` are `start` is the one before `new`."""
+    held = Header.unpack(start)
+    if held is not None:
+        return follows(new, held.lineage, held.version)
+    return len(start) == LINEAGE_BYTES and follows(new, start, 0)
 
 
 def require_owner(key: StateKey, header: Header) -> None:
@@ -93,6 +137,11 @@ class StateStore(Protocol):
     A cache: any state may vanish at any time. Every method may raise StoreUnavailable if the
     store is remote. A call may be cancelled at any point without harm to the calls of others.
     `timeout_s` is what the caller has left for a call: it can only shorten the store's own timeout.
+
+    What is gone stays gone: a write needs the lineage it was made from to be held still, and a
+    lineage that was deleted, evicted or has expired is never begun again. So no write, however
+    late and whoever makes it, brings back what a delete has dropped. Who makes a state of one key
+    from that of another loads the key to be written first.
     """
 
     @property
@@ -100,19 +149,33 @@ class StateStore(Protocol):
         """The kind of place: "memory" or "redis"."""
 
     async def get(self, key: StateKey, *, timeout_s: float | None = None) -> Entry | None:
-        """The state under the key, its time to live renewed.
+        """The state under the key, its time to live renewed; for those who only look.
 
         None if there is none, or if anything is wrong with it: short, corrupt, of another format,
         fingerprint or user.
         """
 
-    async def put(self, key: StateKey, entry: Entry, *, timeout_s: float | None = None) -> bool:
-        """Store the entry, if nothing valid is held or the version before the entry's own.
+    async def load(
+        self,
+        key: StateKey,
+        *,
+        timeout_s: float | None = None,
+        draw: Callable[[], bytes] = new_lineage,
+    ) -> Found:
+        """As `get`, for those who mean to write: begins a lineage where it finds no state.
 
-        False: another version is held, and nothing was changed; re-read and extend. True: stored
-        with a fresh time to live, though a store may evict it at once if it is too large. After
-        StoreUnavailable or a cancellation the entry is stored whole or not at all, unknown which.
-        Raises ValueError if the entry's header does not carry the key's user and fingerprint.
+        `draw` gives the bytes to begin it with. Raises StoreFull if there is no state and no room
+        to begin one.
+        """
+
+    async def put(self, key: StateKey, entry: Entry, *, timeout_s: float | None = None) -> bool:
+        """Store the entry, if its lineage is held at exactly the version before it; 0 if begun.
+
+        False: something else is held, or nothing, and nothing was changed; load again, and extend
+        what is found if it is the same lineage. True: stored with a fresh time to live, though a
+        store may evict it at once if it is too large. After StoreUnavailable or a cancellation the
+        entry is stored whole or not at all, unknown which. Raises ValueError if the entry's header
+        does not carry the key's user and fingerprint.
         """
 
     async def append(
@@ -131,10 +194,13 @@ class StateStore(Protocol):
         """
 
     async def delete(self, key: StateKey, *, timeout_s: float | None = None) -> bool:
-        """Drop all that is held of the key's user, whatever the fingerprint; False for nothing."""
+        """Drop all that is held of the key's user, whatever the fingerprint, lineages included.
 
-    async def ttl_seconds(self, key: StateKey, *, timeout_s: float | None = None) -> int | None:
-        """Seconds until the state expires, rounded; None if nothing is held. Renews nothing."""
+        False if there was no state. After StoreUnavailable some of it may be left; ask again.
+        """
+
+    async def look(self, key: StateKey, *, timeout_s: float | None = None) -> Held | None:
+        """What is held, without its payload, and its seconds to live; renews nothing."""
 
     async def ping(self) -> None:
         """Return if the store answers."""

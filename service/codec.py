@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from cache import DIGEST_BYTES, Append, Dtype, Entry, Header, StateKey, user_digest
+from cache import DIGEST_BYTES, HEADER_BYTES, Append, Dtype, Entry, Header, StateKey, user_digest
 from model.config import HSTUConfig
 from model.engine.encoder import num_final_rows
 from model.engine.state import UserState
@@ -26,12 +26,14 @@ from service.row_format import EVENT, RowFormat
 class StoredState:
     """A state and the header under which the store holds it; None if it holds nothing like it.
 
-    `version` counts the writes of the key; it is told where the held value is another model's too.
+    What is made of it is written as the next version of its lineage; that has a version where the
+    held value is another model's too, and is None if the store could not be asked.
     """
 
     state: UserState
     version: int = 0
     header: Header | None = None
+    lineage: bytes | None = None
 
 
 class StateCodec:
@@ -59,11 +61,18 @@ class StateCodec:
     def key(self, user_id: str) -> StateKey:
         return StateKey(user_id, self.fingerprint)
 
-    def encode(self, user_id: str, state: UserState, version: int) -> Entry:
-        """The whole state as the store's `version`."""
+    def cost(self, num_events: int) -> tuple[int, int]:
+        """Rows that the state of a history of that length keeps, and its bytes in the store."""
+        num_events = min(num_events, self._config.window.capacity)
+        num_rows = num_final_rows(self._config, num_events)
+        num_bytes = num_rows * self.row_bytes + (num_events - num_rows) * EVENT.itemsize
+        return num_rows, HEADER_BYTES + num_bytes
+
+    def encode(self, user_id: str, state: UserState, version: int, lineage: bytes) -> Entry:
+        """The whole state as the store's `version` of the lineage."""
         events = _to_records(state.history)
         payload = self._payload(state, events, 0)
-        return Entry(self._header(user_id, state, events, version, payload), payload)
+        return Entry(self._header(user_id, state, events, version, lineage, payload), payload)
 
     def append(self, user_id: str, held: StoredState, state: UserState) -> Append | None:
         """What to add to the value of `held` for that of `state`; None if more than that changed.
@@ -80,7 +89,8 @@ class StateCodec:
         events = _to_records(state.history)
         pending = len(before.history) - before.num_final
         data = self._payload(state, events, before.num_final)[pending * EVENT.itemsize :]
-        header = self._header(user_id, state, events, held.version + 1, data, held.header)
+        lineage, version = held.header.lineage, held.header.version + 1
+        header = self._header(user_id, state, events, version, lineage, data, held.header)
         return Append(held.header, header, data)
 
     def _payload(self, state: UserState, events: npt.NDArray[np.void], first: int) -> bytes:
@@ -96,6 +106,7 @@ class StateCodec:
         state: UserState,
         events: npt.NDArray[np.void],
         version: int,
+        lineage: bytes,
         payload: bytes,
         before: Header | None = None,
     ) -> Header:
@@ -104,6 +115,7 @@ class StateCodec:
         return Header(
             fingerprint=self.fingerprint,
             user_digest=user_digest(user_id),
+            lineage=lineage,
             version=version,
             anchor=state.history.anchor,
             num_events=len(events),
@@ -139,7 +151,7 @@ class StateCodec:
             return None
         history = _from_records(events, header.anchor)
         state = UserState(history, *rows_format.unpack(rows))
-        return StoredState(state, header.version, header)
+        return StoredState(state, header.version, header, header.lineage)
 
     def _in_vocabulary(self, events: npt.NDArray[np.void]) -> bool:
         items, actions = events["item"], events["action"]

@@ -12,6 +12,7 @@ UserId = Annotated[
     Field(min_length=1, max_length=256, pattern=r"^[^\x00-\x1f\x7f]*$", examples=["42"]),
 ]
 ItemId = Annotated[str, Field(min_length=1, max_length=256)]
+Tier = Literal["device", "memory", "redis"]
 
 _LATEST_SECOND = 32_503_680_000  # the year 3000; larger numbers are milliseconds
 
@@ -89,10 +90,11 @@ class ModelInfo(_Answer):
 
 
 class CacheInfo(_Answer):
-    status: Literal["hit", "miss", "error"] = Field(
-        description="error: the store did not answer; the history is what the request brought"
+    status: Literal["hit", "miss", "recomputed", "error"] = Field(
+        description="recomputed: a stored state was not worth fetching; error: the store did not "
+        "answer"
     )
-    tier: Literal["device", "memory", "redis"] | None = Field(
+    tier: Tier | None = Field(
         description="which tier had the state; device: this process, as tensors"
     )
     reused_events: int = Field(description="event rows taken from the state")
@@ -127,20 +129,22 @@ class EventsResponse(_Answer):
     too_old: int = Field(description="events older than the window, not added")
     missing_item_ids: list[str]
     num_events: int = Field(description="events in the user's window now")
-    stored: bool = Field(description="false: the store did not answer; send the events again")
+    stored: bool = Field(
+        description="false: the store or the history provider did not answer; send them again"
+    )
 
 
 class StateResponse(_Answer):
     user_id: str
     fingerprint: str
-    tier: str
+    tiers: list[Tier] = Field(description="device: this process, as tensors; beside the store")
     num_events: int
     num_final: int = Field(description="events whose K and V are kept")
     anchor: int = Field(description="events before the window")
     version: int
     dtype: str = Field(description="numbers of the K and V kept")
-    num_bytes: int
-    expires_in_s: int | None
+    num_bytes: int = Field(description="in the store")
+    expires_in_s: int | None = Field(description="seconds left in the store, unless it is used")
 
 
 class DeleteResponse(_Answer):

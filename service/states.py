@@ -11,21 +11,28 @@ from typing import Literal, Self
 
 import structlog
 
-from cache import Entry, Header, StateStore, StoreFull, StoreUnavailable
+from cache import HEADER_BYTES, Header, Held, StateKey, StateStore, StoreFull, StoreUnavailable
 from model.engine.state import UserState
 from service.codec import StateCodec, StoredState
+from service.cost import CostModel
 from service.device_tier import DeviceTier
 from service.metrics import Metrics
+from service.schemas import Tier
 
-Tier = Literal["device", "memory", "redis"]
 _log = structlog.get_logger("mfalcon.states")
 _WARN_EVERY_S = 30.0
 
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
+    """What a request starts from.
+
+    `recomputed`: the store holds something that was not fetched, as encoding is expected to be
+    faster. With `error` the store did not answer; a state there is a copy it confirmed lately.
+    """
+
     stored: StoredState
-    status: Literal["hit", "miss", "error"]
+    status: Literal["hit", "miss", "recomputed", "error"]
     tier: Tier | None
 
 
@@ -81,6 +88,8 @@ class UserStates:
         self._on_full = on_full
         self._store, self._codec, self._empty, self._metrics = store, codec, empty, metrics
         self._device = device
+        self.costs = CostModel()
+        metrics.watch_costs(self.costs)
         self._queues: dict[str, _Queue] = {}
         self._warned_at = -_WARN_EVERY_S
 
@@ -96,42 +105,72 @@ class UserStates:
 
         return Turn(queue.lock, done)
 
-    async def load(self, user_id: str, timeout_s: float | None = None) -> Loaded:
+    async def load(
+        self, user_id: str, timeout_s: float | None = None, *, num_known: int | None = None
+    ) -> Loaded:
         """The user's state; an empty one of version 0 on a miss or when the store fails.
 
         A state held here is used if the store still has its header: another replica may have
         extended it, or somebody may have asked for it to be forgotten. `timeout_s` can only
-        shorten the store's own timeout.
+        shorten the store's own timeout. `num_known`: the caller knows the whole history, of so
+        many events, and can do without the state.
+        Without a lineage what is made of it can not be saved.
         """
-        nothing, key = StoredState(self._empty()), self._codec.key(user_id)
+        nothing, key = self._empty(), self._codec.key(user_id)
         try:
             held = self._device.get(user_id)
             if held is not None:
-                if await self._store.head(key, timeout_s=timeout_s) == held.header:
-                    return self._count(Loaded(held, "hit", "device"))
+                if await self._head(key, timeout_s) == held.header:
+                    self._device.confirm(user_id)
+                    return self._count(Loaded(held, "hit", "device"), held.state.num_bytes)
                 self._device.drop(user_id)
-            entry = await self._store.get(key, timeout_s=timeout_s)
+            if num_known is not None and self.costs.favours_encoding(*self._codec.cost(num_known)):
+                # What is written later has to follow the version held.
+                header = await self._head(key, timeout_s)
+                if header is not None:
+                    passed_over = StoredState(nothing, header.version, lineage=header.lineage)
+                    return self._count(Loaded(passed_over, "recomputed", None))
+            return await self._fetch(user_id, key, timeout_s)
+        except StoreFull as error:
+            self._failed("put", error)
+            return self._count(Loaded(StoredState(nothing), "miss", None))
         except StoreUnavailable as error:
             self._failed("get", error)
-            return self._count(Loaded(nothing, "error", None))
-        if entry is None:
-            return self._count(Loaded(nothing, "miss", None))
-        stored = self._codec.decode(entry)
+            copy = self._device.get_unconfirmed(user_id)
+            if copy is None:
+                return self._count(Loaded(StoredState(nothing), "error", None))
+            return self._count(Loaded(copy, "error", "device"), copy.state.num_bytes)
+
+    async def _head(self, key: StateKey, timeout_s: float | None) -> Header | None:
+        began = time.monotonic()
+        header = await self._store.head(key, timeout_s=timeout_s)
+        self.costs.fetched(0, time.monotonic() - began)
+        return header
+
+    async def _fetch(self, user_id: str, key: StateKey, timeout_s: float | None) -> Loaded:
+        began = time.monotonic()
+        found = await self._store.load(key, timeout_s=timeout_s)
+        num_bytes = 0 if found.entry is None else found.entry.num_bytes
+        stored = None if found.entry is None else self._codec.decode(found.entry)
+        self.costs.fetched(num_bytes, time.monotonic() - began)
+        self._metrics.state_bytes.labels(self._tier, "out").inc(num_bytes)
         if stored is None:
-            # Sound bytes that this checkpoint did not write; the next save replaces them.
-            return self._count(
-                Loaded(StoredState(nothing.state, entry.header.version), "miss", None)
-            )
-        self._device.put(user_id, stored)
+            # Nothing, or sound bytes that this checkpoint did not write; a save replaces them.
+            nothing = StoredState(self._empty(), found.version, lineage=found.lineage)
+            return self._count(Loaded(nothing, "miss", None))
+        self._keep(user_id, stored)
         return self._count(Loaded(stored, "hit", self._tier))
 
     async def save(self, user_id: str, held: StoredState, state: UserState) -> bool | None:
         """Put `state` in the place of `held`, which it was made from, moving the tail if it grew.
 
-        Compare-and-set: True stored, False another writer was first, None no store.
+        Compare-and-set: True stored; False `held` is not what the store holds, another writer was
+        first or it is gone; None no store.
         """
+        if held.lineage is None:
+            return None
         try:
-            header = await self._write(user_id, held, state)
+            header = await self._write(user_id, held, state, held.lineage)
         except StoreUnavailable as error:
             self._device.drop(user_id)
             self._failed("put", error)
@@ -140,26 +179,46 @@ class UserStates:
             self._device.drop(user_id)
             self._metrics.write_conflicts.inc()
             return False
-        self._device.put(user_id, StoredState(state, header.version, header))
+        self._keep(user_id, StoredState(state, header.version, header, header.lineage))
         return True
 
-    async def _write(self, user_id: str, held: StoredState, state: UserState) -> Header | None:
-        """The header of what is stored now; None if another writer was first."""
+    def _keep(self, user_id: str, stored: StoredState) -> None:
+        if self._device.put(user_id, stored):
+            self._metrics.state_bytes.labels("device", "in").inc(stored.state.num_bytes)
+
+    async def _write(
+        self, user_id: str, held: StoredState, state: UserState, lineage: bytes
+    ) -> Header | None:
+        """The header of what is stored now; None if `held` is not there to be followed."""
         key, append = self._codec.key(user_id), self._codec.append(user_id, held, state)
         if append is not None and await self._store.append(key, append):
+            self._wrote(HEADER_BYTES + len(append.data))
             return append.header
-        # Nothing to append to: it was evicted, or another writer was first; the version tells.
-        entry = self._codec.encode(user_id, state, held.version + 1)
-        return entry.header if await self._store.put(key, entry) else None
+        # A tail that is none, or too long to append; whatever else is wrong, `put` finds as well.
+        entry = self._codec.encode(user_id, state, held.version + 1, lineage)
+        if not await self._store.put(key, entry):
+            return None
+        self._wrote(entry.num_bytes)
+        return entry.header
 
-    async def peek(self, user_id: str) -> tuple[Entry, int | None] | None:
-        """The stored entry and its seconds to live. Raises StoreUnavailable."""
-        key = self._codec.key(user_id)
-        entry = await self._store.get(key)
-        return None if entry is None else (entry, await self._store.ttl_seconds(key))
+    def _wrote(self, num_bytes: int) -> None:
+        self._metrics.state_bytes.labels(self._tier, "in").inc(num_bytes)
+
+    async def look(self, user_id: str) -> tuple[Held, list[Tier]] | None:
+        """What the store holds, and the tiers that have it. Raises StoreUnavailable."""
+        found = await self._store.look(self._codec.key(user_id))
+        if found is None:
+            return None
+        here = self._device.get(user_id)
+        is_here = here is not None and here.header == found.header
+        return found, ["device", self._tier] if is_here else [self._tier]
 
     async def forget(self, user_id: str) -> bool:
-        """Raises StoreUnavailable."""
+        """Drop the user's states of all models, in the store; in other replicas they are of no use.
+
+        No write of anybody brings them back. False if there were none. Raises StoreUnavailable,
+        when some may be left.
+        """
         self._device.drop(user_id)
         return await self._store.delete(self._codec.key(user_id))
 
@@ -174,7 +233,9 @@ class UserStates:
     def tier(self) -> str:
         return self._store.tier
 
-    def _count(self, loaded: Loaded) -> Loaded:
+    def _count(self, loaded: Loaded, device_bytes: int = 0) -> Loaded:
+        """`device_bytes` were read without a copy."""
+        self._metrics.state_bytes.labels("device", "out").inc(device_bytes)
         self._metrics.lookups.labels(tier=loaded.tier or self._tier, status=loaded.status).inc()
         return loaded
 

@@ -1,7 +1,7 @@
 """Owns changing a user's history: what a request offers, and storing it against other writers.
 
 Never loses an offered event to a race: a writer that loses the compare-and-set reads again and
-extends what the winner stored.
+extends what the winner stored. Never offers events again to a state that has been forgotten since.
 """
 
 import asyncio
@@ -35,6 +35,10 @@ class Offer:
     events: list[Event]
     replace: bool
     missing_item_ids: list[str]
+    past: list[Event] | None = None
+    """What the history provider told of the user, in any order; None if it told nothing."""
+    lacks_past: bool = False
+    """Whether the provider was asked in vain: what is known may be but a part."""
 
     @classmethod
     def of(cls, checkpoint: Checkpoint, events: Sequence[EventIn], *, replace: bool) -> "Offer":
@@ -79,7 +83,13 @@ class Updates:
 
     def apply(self, offer: Offer, held: History) -> tuple[History, MergeCounts]:
         """The history after the offer; `held` itself if nothing changes."""
-        return (EMPTY if offer.replace else held).merge(offer.events, self._window)
+        base = EMPTY if offer.replace else held
+        if offer.past:
+            grown, _ = base.merge(offer.past, self._window)
+            # What left a window can only be counted from the beginning.
+            told, _ = EMPTY.merge([*offer.past, *base.events], self._window)
+            base = told if told.num_known > grown.num_known else grown
+        return base.merge(offer.events, self._window)
 
     async def store(
         self, user_id: str, loaded: Loaded, offer: Offer, made: UserState | None = None
@@ -90,16 +100,28 @@ class Updates:
             made: the state after the offer, if the engine has made it from `loaded` already.
         """
         history, counts = self.apply(offer, loaded.stored.state.history)
+        if offer.lacks_past and loaded.status != "hit":
+            # A part would pass for the whole from now on; left alone, the provider is asked again.
+            return Stored(history, counts, False)
+        if loaded.status == "error":
+            # Forgotten or extended meanwhile? What the store holds decides, not what stood in.
+            loaded, made = await self._states.load(user_id), None
+            if loaded.status == "error":
+                return Stored(history, counts, False)
+            history, _ = self.apply(offer, loaded.stored.state.history)
         for _ in range(_ATTEMPTS):
             held = loaded.stored
             if history is held.state.history:
-                return Stored(history, counts, loaded.status != "error")
+                return Stored(history, counts, True)
             state = made or await self._extend(held.state, history)
             won = await self._states.save(user_id, held, state)
             if won is not False:
                 return Stored(history, counts, bool(won))
             await asyncio.sleep(random.uniform(0, _PAUSE_S))
             loaded, made = await self._states.load(user_id), None
+            if loaded.stored.lineage != held.lineage:
+                # The user was forgotten after this request had come, and its events with them.
+                return Stored(history, counts, False)
             history, _ = self.apply(offer, loaded.stored.state.history)
         _log.error("state_not_written", reason="other writers were first", attempts=_ATTEMPTS)
         return Stored(history, counts, False)

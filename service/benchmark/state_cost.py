@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import redis
 import torch
 
-from cache import Dtype, RedisStore
+from cache import Dtype, Entry, RedisStore
 from model.config import Window
 from model.engine.encoder import EncodeJob
 from model.engine.engine import Engine
@@ -110,14 +110,13 @@ class _Measuring:
         usual = self._encode(_history(self._shape.num_events))
         longer = _history(APPENDED_TO + 1)
         before, after = (self._encode(history) for history in (longer.cut(0, -1), longer))
-        float32 = self._codecs[Dtype.FLOAT32].encode("u", usual, 1).num_bytes
+        float32 = self._codecs[Dtype.FLOAT32].cost(len(usual.history))[1]
         sizes: dict[str, Bytes] = {}
         for dtype, codec in self._codecs.items():
-            per_user = codec.encode("u", usual, 1).num_bytes
-            held, key = codec.encode("u", before, 1), codec.key("u")
+            _, per_user = codec.cost(len(usual.history))
+            held, key = await _put(store, codec, before), codec.key("u")
             append = codec.append("u", StoredState(before, 1, held.header), after)
             assert append is not None
-            await store.put(key, held)
             sent = await self._bytes_sent(store.append(key, append))
             await store.delete(key)
             share = sent / held.num_bytes
@@ -145,15 +144,13 @@ class _Measuring:
 
         def fetch(codec: StateCodec) -> Callable[[], Awaitable[None]]:
             async def run() -> None:
-                entry = await store.get(codec.key("u"))
-                assert entry is not None
-                assert codec.decode(entry) is not None
+                found = await store.load(codec.key("u"))
+                assert found.entry is not None
+                assert codec.decode(found.entry) is not None
 
             return run
 
-        def decode(codec: StateCodec) -> Callable[[], Awaitable[None]]:
-            entry = codec.encode("u", state, 1)
-
+        def decode(codec: StateCodec, entry: Entry) -> Callable[[], Awaitable[None]]:
             async def run() -> None:
                 codec.decode(entry)
 
@@ -163,9 +160,9 @@ class _Measuring:
         if first_ms <= _LONG_MS:
             contenders["recompute"] = recompute
         for dtype, codec in self._codecs.items():
-            await store.put(codec.key("u"), codec.encode("u", state, 1))
+            entry = await _put(store, codec, state)
             contenders[f"fetch {dtype.label}"] = fetch(codec)
-            contenders[f"decode {dtype.label}"] = decode(codec)
+            contenders[f"decode {dtype.label}"] = decode(codec, entry)
         times: dict[str, list[float]] = {name: [] for name in contenders}
         for _ in range(rounds):
             for name, contender in contenders.items():
@@ -181,6 +178,13 @@ class _Measuring:
 
     def _encode(self, history: History) -> UserState:
         return self._engine.encode([EncodeJob(self._engine.empty_state(), history)])[0].state
+
+
+async def _put(store: RedisStore, codec: StateCodec, state: UserState) -> Entry:
+    lineage = (await store.load(codec.key("u"))).lineage
+    entry = codec.encode("u", state, 1, lineage)
+    assert await store.put(codec.key("u"), entry)
+    return entry
 
 
 def _crossover(points: Sequence[Point], dtype: str) -> int | None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from cache import Dtype
+from cache import LINEAGE_BYTES, Dtype
 from model.checkpoint import Checkpoint
 from model.data.interactions import Interactions
 from model.engine.encoder import EncodeJob, LiveUser
@@ -25,6 +25,7 @@ from model.history import History
 from service.codec import StateCodec
 
 NUM_PIECES = 4
+_LINEAGE = bytes(LINEAGE_BYTES)
 PROTOCOL = "rectools"
 _TOP = 10
 _RETRIEVED = 200
@@ -136,7 +137,7 @@ class _Measuring:
             part = history.cut(0, len(history) * piece // NUM_PIECES)
             encoded = self._engine.encode([EncodeJob(state, part) for state in states])
             for index, codec in enumerate(self._codecs):
-                stored = codec.decode(codec.encode("u", encoded[index].state, piece))
+                stored = codec.decode(codec.encode("u", encoded[index].state, piece, _LINEAGE))
                 assert stored is not None
                 states[index] = stored.state
         return states

@@ -1,4 +1,4 @@
-"""The command line: `mfalcon serve | train | import | evaluate | info | verify | bench`.
+"""The command line: `mfalcon serve | train | import | evaluate | info | verify | bench | cache`.
 
 Never computes; prints and exits.
 

@@ -153,16 +153,18 @@ def through_store(
     codec = StateCodec(engine.config, fingerprint, engine.device, dtype)
 
     async def stored_twice(user: VerifiedUser) -> UserState:
-        key, writer, reader = codec.key(user.user_id), open_store(), open_store()
+        name = f"{user.user_id}-{dtype.label}"  # nobody has stored anything for it
+        key, writer, reader = codec.key(name), open_store(), open_store()
         other = writer if writer.tier == "memory" else reader
         held, half = StoredState(engine.empty_state()), len(user.events) // 2
         try:
+            lineage = (await writer.load(key)).lineage
             for stop in (half, half, half + 1, len(user.events)):
                 history, _ = EMPTY.merge(user.events[:stop], engine.config.window)
                 (encoded,) = engine.encode([EncodeJob(held.state, history)])
-                append = codec.append(user.user_id, held, encoded.state)
+                append = codec.append(name, held, encoded.state)
                 if append is None or not await writer.append(key, append):
-                    entry = codec.encode(user.user_id, encoded.state, held.version + 1)
+                    entry = codec.encode(name, encoded.state, held.version + 1, lineage)
                     assert await writer.put(key, entry)
                 entry_read = await other.get(key)
                 found = None if entry_read is None else codec.decode(entry_read)

@@ -3,19 +3,27 @@
 import zlib
 from dataclasses import replace
 
-from cache import Append, Dtype, Entry, Header, StateKey, user_digest
+from cache import Append, Dtype, Entry, Header, StateKey, StateStore, user_digest
 
 TTL_S = 100  # of stores in tests
 
 FINGERPRINT = bytes(range(16))
+LINEAGE = bytes(range(100, 116))
 ALICE = StateKey("alice", FINGERPRINT)
 BOB = StateKey("bob", FINGERPRINT)
 
 
-def make_entry(key: StateKey, payload: bytes | memoryview = b"state", *, version: int = 1) -> Entry:
+def make_entry(
+    key: StateKey,
+    payload: bytes | memoryview = b"state",
+    *,
+    version: int = 1,
+    lineage: bytes = LINEAGE,
+) -> Entry:
     header = Header(
         fingerprint=key.fingerprint,
         user_digest=user_digest(key.user_id),
+        lineage=lineage,
         version=version,
         anchor=3,
         num_events=7,
@@ -43,3 +51,16 @@ def grown(entry: Entry, data: bytes) -> tuple[Append, Entry]:
         payload_crc32=zlib.crc32(payload),
     )
     return Append(entry.header, header, data), Entry(header, payload)
+
+
+async def put(store: StateStore, key: StateKey, entry: Entry) -> bool:
+    """Put it as a writer does that has just loaded, beginning the entry's own lineage."""
+    await store.load(key, draw=lambda: entry.header.lineage)
+    return await store.put(key, entry)
+
+
+async def seconds_to_live(store: StateStore, key: StateKey) -> int | None:
+    """Seconds to live of a state that is held."""
+    held = await store.look(key)
+    assert held is not None
+    return held.ttl_s

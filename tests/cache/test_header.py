@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cache import HEADER_BYTES, Dtype, Header, read_entry, user_digest
-from tests.cache.entries import ALICE, FINGERPRINT, make_entry
+from tests.cache.entries import ALICE, FINGERPRINT, LINEAGE, make_entry
 
 
 def unsigned(bits: int, least: int = 0) -> st.SearchStrategy[int]:
@@ -21,6 +21,7 @@ headers = st.builds(
     Header,
     fingerprint=digests,
     user_digest=digests,
+    lineage=digests,
     version=unsigned(64, least=1),
     anchor=unsigned(64),
     num_events=unsigned(32),
@@ -47,15 +48,16 @@ def test_round_trip(header: Header, rest: bytes) -> None:
 def test_documented_offsets() -> None:
     """Stored states outlive the code: moving a field takes a new format version."""
     packed = make_entry(ALICE, b"abc", version=9).header.pack()
-    assert HEADER_BYTES == 104
+    assert HEADER_BYTES == 120
     assert packed[:4] == b"MFST"
-    assert struct.unpack_from("<HH", packed, 4) == (1, Dtype.FLOAT32)
+    assert struct.unpack_from("<HH", packed, 4) == (2, Dtype.FLOAT32)
     assert packed[8:24] == FINGERPRINT
     assert packed[24:40] == user_digest("alice")
-    assert packed[40:56] == bytes(16)
-    assert struct.unpack_from("<QQQ", packed, 56) == (9, 3, 3)
-    assert struct.unpack_from("<IIHHHH", packed, 80) == (7, 6, 2, 4, 16, 32)
-    assert struct.unpack_from("<II", packed, 96) == (zlib.crc32(b"abc"), zlib.crc32(packed[:100]))
+    assert packed[40:56] == LINEAGE
+    assert packed[56:72] == bytes(16)
+    assert struct.unpack_from("<QQQ", packed, 72) == (9, 3, 3)
+    assert struct.unpack_from("<IIHHHH", packed, 96) == (7, 6, 2, 4, 16, 32)
+    assert struct.unpack_from("<II", packed, 112) == (zlib.crc32(b"abc"), zlib.crc32(packed[:116]))
 
 
 @given(buffer=st.binary(max_size=300))
@@ -67,14 +69,14 @@ def test_foreign_bytes_are_no_header(buffer: bytes) -> None:
     ("offset", "field"),
     [
         (0, b"MFSX"),
-        (4, struct.pack("<H", 2)),
+        (4, struct.pack("<H", 1)),
         (6, struct.pack("<H", 99)),
-        (56, struct.pack("<Q", 0)),
+        (72, struct.pack("<Q", 0)),
     ],
     ids=["magic", "format version", "dtype", "state version 0"],
 )
 def test_well_checksummed_header_of_another_kind_is_none(offset: int, field: bytes) -> None:
-    body = bytearray(make_entry(ALICE).header.pack()[:100])
+    body = bytearray(make_entry(ALICE).header.pack()[:116])
     body[offset : offset + len(field)] = field
     assert Header.unpack(bytes(body) + struct.pack("<I", zlib.crc32(body))) is None
 
@@ -84,6 +86,7 @@ def test_well_checksummed_header_of_another_kind_is_none(offset: int, field: byt
     [
         {"fingerprint": bytes(15)},
         {"user_digest": bytes(17)},
+        {"lineage": bytes(8)},
         {"prefix_hash": b""},
         {"version": 0},
         {"version": 1 << 64},

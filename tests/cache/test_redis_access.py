@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from cache import MemoryPolicy, RedisStore, StoreUnavailable
-from tests.cache.entries import ALICE, BOB, TTL_S, grown, make_entry
+from tests.cache.entries import ALICE, BOB, TTL_S, grown, make_entry, put
 from tests.cache.proxy import Proxy, proxy
 from tests.redis_server import RedisServer, started
 
@@ -57,7 +57,7 @@ async def test_tls(tls: Proxy, certificate: Path, host: str, options: str) -> No
     url = f"rediss://{host}:{tls.port}/0?{options.format(ca=certificate)}"
     store = RedisStore.from_url(url, ttl_s=TTL_S, timeout_s=10.0)
     large = make_entry(ALICE, bytes(3 << 20))
-    assert await store.put(ALICE, large)
+    assert await put(store, ALICE, large)
     assert await store.get(ALICE) == large
     await store.close()
 
@@ -106,19 +106,19 @@ def store_of(server: RedisServer, credentials: str) -> RedisStore:
 
 async def test_a_user_with_the_rights_that_states_need(guarded: RedisServer) -> None:
     store = store_of(guarded, "app:hush%21app@")
-    assert await store.put(ALICE, make_entry(ALICE))
-    assert not await store.put(ALICE, make_entry(ALICE))
+    assert await put(store, ALICE, make_entry(ALICE))
+    assert not await put(store, ALICE, make_entry(ALICE))
     assert await store.get(ALICE) == make_entry(ALICE)
     append, after = grown(make_entry(ALICE), b"more")
     assert await store.head(ALICE) == append.held
     assert await store.append(ALICE, append)
     assert await store.get(ALICE) == after
-    assert await store.ttl_seconds(ALICE) is not None
+    assert await store.look(ALICE) is not None
     assert await store.delete(ALICE)
     await store.ping()
     # What it may not ask for is not told, and does no harm.
     assert await store.memory_policies() == {}
-    assert await store.put(BOB, make_entry(BOB))
+    assert await put(store, BOB, make_entry(BOB))
     assert await store.delete(BOB)
     await store.close()
 

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Iterator
 import pytest
 
 from cache import RedisStore, StateKey, StoreUnavailable
-from tests.cache.entries import ALICE, BOB, FINGERPRINT, TTL_S, make_entry
+from tests.cache.entries import ALICE, BOB, FINGERPRINT, TTL_S, make_entry, put
 from tests.cache.waiting import eventually
 from tests.redis_topologies import Cluster, client_of, cluster
 
@@ -38,11 +38,11 @@ async def store(nodes: Cluster) -> AsyncIterator[RedisStore]:
 
 async def test_each_state_is_at_its_own_node(store: RedisStore, nodes: Cluster) -> None:
     for key in USERS:
-        assert await store.put(key, make_entry(key, key.name.encode()))
-        assert not await store.put(key, make_entry(key))
+        assert await put(store, key, make_entry(key, key.name.encode()))
+        assert not await put(store, key, make_entry(key))
     for key in USERS:
         assert await store.get(key) == make_entry(key, key.name.encode())
-        assert await store.ttl_seconds(key) is not None
+        assert await store.look(key) is not None
     held = []
     for node in nodes.nodes:
         with client_of(node) as client:
@@ -59,12 +59,12 @@ async def test_any_node_that_is_up_tells_of_the_others(nodes: Cluster) -> None:
     url = nodes.url.replace("127.0.0.1", "127.0.0.1:1,127.0.0.1")
     store = RedisStore.from_url(url, ttl_s=TTL_S, timeout_s=5.0)
     for key in USERS:
-        assert await store.put(key, make_entry(key))
+        assert await put(store, key, make_entry(key))
     await store.close()
 
 
 async def test_a_moved_slot_is_followed(store: RedisStore, nodes: Cluster) -> None:
-    assert await store.put(ALICE, make_entry(ALICE, b"first"))
+    assert await put(store, ALICE, make_entry(ALICE, b"first"))
     for version in (2, 3, 4):
         taker = nodes.other(nodes.owner(ALICE.name))
         nodes.begin_migration(ALICE.name, taker)
@@ -72,7 +72,7 @@ async def test_a_moved_slot_is_followed(store: RedisStore, nodes: Cluster) -> No
         nodes.end_migration(ALICE.name, taker)
         entry = make_entry(ALICE, b"version %d" % version, version=version)
         # The store still thinks of the giver: a write first, then a read.
-        assert await store.put(ALICE, entry)
+        assert await put(store, ALICE, entry)
         assert await store.get(ALICE) == entry
         with client_of(taker) as client:
             assert client.get(ALICE.name) == entry.value()
@@ -80,22 +80,22 @@ async def test_a_moved_slot_is_followed(store: RedisStore, nodes: Cluster) -> No
 
 async def test_a_slot_that_is_moving(store: RedisStore, nodes: Cluster) -> None:
     """Held by the giver, then moved to the taker, which wants to be asked for it (ASK)."""
-    assert await store.put(ALICE, make_entry(ALICE, b"1"))
+    assert await put(store, ALICE, make_entry(ALICE, b"1"))
     giver = nodes.owner(ALICE.name)
     taker = nodes.other(giver)
     nodes.begin_migration(ALICE.name, taker)
     assert await store.get(ALICE) == make_entry(ALICE, b"1")
     nodes.move_key(ALICE.name, taker)
     assert await store.get(ALICE) == make_entry(ALICE, b"1")
-    assert not await store.put(ALICE, make_entry(ALICE, b"late"))
-    assert await store.put(ALICE, make_entry(ALICE, b"2", version=2))
+    assert not await put(store, ALICE, make_entry(ALICE, b"late"))
+    assert await put(store, ALICE, make_entry(ALICE, b"2", version=2))
     assert await store.get(ALICE) == make_entry(ALICE, b"2", version=2)
-    assert await store.ttl_seconds(ALICE) is not None
+    assert await store.look(ALICE) is not None
     with client_of(giver) as client:
         assert client.dbsize() == 0
     assert await store.delete(ALICE)
     assert await store.get(ALICE) is None
-    assert await store.put(ALICE, make_entry(ALICE, b"3"))
+    assert await put(store, ALICE, make_entry(ALICE, b"3"))
     nodes.end_migration(ALICE.name, taker)
     assert await store.get(ALICE) == make_entry(ALICE, b"3")
 
@@ -105,7 +105,7 @@ async def test_writers_race_while_a_slot_moves(store: RedisStore, nodes: Cluster
     nodes.begin_migration(BOB.name, taker)
     for version in range(1, 10):
         entries = [make_entry(BOB, b"writer %d" % n, version=version) for n in range(4)]
-        stored = await asyncio.gather(*(store.put(BOB, entry) for entry in entries))
+        stored = await asyncio.gather(*(put(store, BOB, entry) for entry in entries))
         assert sum(stored) == 1
         assert await store.get(BOB) == entries[stored.index(True)]
     nodes.end_migration(BOB.name, taker)
@@ -115,7 +115,7 @@ async def test_one_node_away_costs_its_own_users_alone() -> None:
     with cluster(3) as nodes:
         store = RedisStore.from_url(nodes.url, ttl_s=TTL_S, timeout_s=5.0)
         for key in USERS:
-            assert await store.put(key, make_entry(key))
+            assert await put(store, key, make_entry(key))
         owners = {key: nodes.owner(key.name) for key in USERS}
         away = nodes.nodes[2]
         away.kill()
@@ -150,7 +150,7 @@ async def test_a_server_that_is_no_cluster_is_told_and_the_other_way_round(
 async def test_a_single_node_that_comes_back_with_nothing() -> None:
     with cluster(1) as nodes:
         store = RedisStore.from_url(nodes.url, ttl_s=TTL_S, timeout_s=5.0)
-        assert await store.put(ALICE, make_entry(ALICE))
+        assert await put(store, ALICE, make_entry(ALICE))
         nodes.nodes[0].kill()
         with pytest.raises(StoreUnavailable):
             await store.get(ALICE)

@@ -11,7 +11,7 @@ import redis.asyncio
 
 from cache import BreakerChange, BreakerState, Entry, RedisStore, StateKey, StoreUnavailable
 from cache.breaker import NUM_FAILURES
-from tests.cache.entries import ALICE, BOB, FINGERPRINT, make_entry
+from tests.cache.entries import ALICE, BOB, FINGERPRINT, make_entry, put
 from tests.cache.proxy import Proxy, proxy
 from tests.cache.waiting import NO_HANG_S, eventually, until
 from tests.redis_server import RedisServer
@@ -41,7 +41,7 @@ async def test_a_reply_cut_anywhere_is_unavailable_then_right_again(
 ) -> None:
     store = store_behind(faulty)
     entry = make_entry(ALICE, bytes(PAYLOAD_BYTES))
-    assert await store.put(ALICE, entry)
+    assert await put(store, ALICE, entry)
     # The second attempt of a read meets the cut as well.
     faulty.replies_left = num_bytes
     with pytest.raises(StoreUnavailable, match="check that it runs"):
@@ -55,10 +55,10 @@ async def test_a_reply_cut_anywhere_is_unavailable_then_right_again(
 async def test_a_write_cut_anywhere_is_whole_or_absent(faulty: Proxy, num_bytes: int) -> None:
     store = store_behind(faulty)
     old, new = make_entry(ALICE, b"old"), make_entry(ALICE, b"new", version=2)
-    assert await store.put(ALICE, old)
+    assert await put(store, ALICE, old)
     faulty.replies_left = num_bytes
     with pytest.raises(StoreUnavailable):
-        await store.put(ALICE, new)
+        await put(store, ALICE, new)
     faulty.replies_left = None
     assert await store.get(ALICE) in (old, new)
     await store.close()
@@ -67,7 +67,7 @@ async def test_a_write_cut_anywhere_is_whole_or_absent(faulty: Proxy, num_bytes:
 async def test_a_lost_connection_costs_a_read_nothing(faulty: Proxy) -> None:
     """One more attempt, over a new connection."""
     store = store_behind(faulty, max_connections=1)
-    assert await store.put(ALICE, make_entry(ALICE))
+    assert await put(store, ALICE, make_entry(ALICE))
 
     async def heal() -> None:
         await until(lambda: faulty.replies_left == 0)
@@ -83,7 +83,7 @@ async def test_a_lost_connection_costs_a_read_nothing(faulty: Proxy) -> None:
 
 async def test_nothing_is_repeated_after_a_timeout(faulty: Proxy) -> None:
     store = store_behind(faulty, timeout_s=0.2)
-    assert await store.put(ALICE, make_entry(ALICE))
+    assert await put(store, ALICE, make_entry(ALICE))
     faulty.is_silent = True
     with pytest.raises(StoreUnavailable, match="raise the timeout"):
         await store.get(ALICE)
@@ -97,7 +97,7 @@ async def test_nothing_is_repeated_after_a_timeout(faulty: Proxy) -> None:
 async def test_a_caller_with_little_time_waits_no_longer(faulty: Proxy) -> None:
     """Against a timeout so long that the test would hang; and it opens no breaker."""
     store = store_behind(faulty, timeout_s=1000.0)
-    assert await store.put(ALICE, make_entry(ALICE))
+    assert await put(store, ALICE, make_entry(ALICE))
     faulty.is_silent = True
     with anyio.fail_after(NO_HANG_S):
         for timeout_s in (0.05, 0.0, *[0.01] * 3 * NUM_FAILURES):
@@ -105,8 +105,9 @@ async def test_a_caller_with_little_time_waits_no_longer(faulty: Proxy) -> None:
                 await store.get(ALICE, timeout_s=timeout_s)
         for call in (
             store.put(ALICE, make_entry(ALICE, version=2), timeout_s=0.01),
+            store.load(ALICE, timeout_s=0.01),
             store.delete(ALICE, timeout_s=0.01),
-            store.ttl_seconds(ALICE, timeout_s=0.01),
+            store.look(ALICE, timeout_s=0.01),
         ):
             with pytest.raises(StoreUnavailable, match="no time left"):
                 await call
@@ -118,7 +119,7 @@ async def test_a_caller_with_little_time_waits_no_longer(faulty: Proxy) -> None:
 
 async def test_a_silent_server_is_left_alone_though_nobody_waits_for_long(faulty: Proxy) -> None:
     store = store_behind(faulty, timeout_s=0.08)
-    assert await eventually(lambda: store.put(ALICE, make_entry(ALICE)))
+    assert await eventually(lambda: put(store, ALICE, make_entry(ALICE)))
     faulty.is_silent = True
     with anyio.fail_after(NO_HANG_S):
         while not store.num_skipped_servers:
@@ -131,7 +132,7 @@ async def test_a_silent_server_is_left_alone_though_nobody_waits_for_long(faulty
 
 async def test_more_time_than_the_store_s_own_does_not_lengthen_it(faulty: Proxy) -> None:
     store = store_behind(faulty, timeout_s=0.1)
-    assert await store.put(ALICE, make_entry(ALICE))
+    assert await put(store, ALICE, make_entry(ALICE))
     faulty.is_silent = True
     with anyio.fail_after(NO_HANG_S), pytest.raises(StoreUnavailable, match="raise the timeout"):
         await store.get(ALICE, timeout_s=1000.0)
@@ -150,7 +151,7 @@ async def test_a_cancelled_greeting_leaves_no_reply_behind(spare_redis_server: R
             task.cancel()
             await asyncio.wait([task])
             key = StateKey(str(i), FINGERPRINT)
-            assert await store.put(key, make_entry(key))
+            assert await put(store, key, make_entry(key))
             assert await store.get(key) == make_entry(key)
             # Begin the next round without a connection.
             await store.close()
@@ -167,7 +168,7 @@ async def test_a_server_that_is_dead_is_left_alone_then_found_again(
     store = RedisStore.from_url(
         spare_redis_server.url, ttl_s=TTL_S, timeout_s=5.0, on_breaker=changes.append
     )
-    assert await store.put(ALICE, make_entry(ALICE))
+    assert await put(store, ALICE, make_entry(ALICE))
     spare_redis_server.kill()
     for _ in range(NUM_FAILURES):
         with pytest.raises(StoreUnavailable):
@@ -179,7 +180,7 @@ async def test_a_server_that_is_dead_is_left_alone_then_found_again(
     assert changes[0] == opened
     assert opened.server in spare_redis_server.url
     spare_redis_server.start()
-    assert await eventually(lambda: store.put(BOB, make_entry(BOB)))
+    assert await eventually(lambda: put(store, BOB, make_entry(BOB)))
     assert await store.get(BOB) == make_entry(BOB)
     assert store.num_skipped_servers == 0
     assert (changes[-1].before, changes[-1].after) == (BreakerState.HALF_OPEN, BreakerState.CLOSED)
@@ -205,7 +206,7 @@ async def test_a_server_that_hangs_is_left_alone(faulty: Proxy) -> None:
 
 async def test_a_server_that_pauses_its_clients(spare_redis_server: RedisServer) -> None:
     store = RedisStore.from_url(spare_redis_server.url, ttl_s=TTL_S, timeout_s=0.2)
-    assert await store.put(ALICE, make_entry(ALICE))
+    assert await put(store, ALICE, make_entry(ALICE))
     async with redis.asyncio.Redis.from_url(spare_redis_server.url) as client:
         await client.client_pause(600_000, all=False)
         with pytest.raises(StoreUnavailable, match="raise the timeout"):
@@ -218,12 +219,12 @@ async def test_a_server_that_pauses_its_clients(spare_redis_server: RedisServer)
 async def test_error_replies_open_no_breaker(spare_redis_server: RedisServer) -> None:
     """A full server can still be read."""
     store = RedisStore.from_url(spare_redis_server.url, ttl_s=TTL_S, timeout_s=5.0)
-    assert await store.put(ALICE, make_entry(ALICE))
+    assert await put(store, ALICE, make_entry(ALICE))
     async with redis.asyncio.Redis.from_url(spare_redis_server.url) as client:
         await client.config_set("maxmemory", "1mb")
     for _ in range(3 * NUM_FAILURES):
         with pytest.raises(StoreUnavailable, match="allkeys-lru"):
-            await store.put(BOB, make_entry(BOB, bytes(2 << 20)))
+            await put(store, BOB, make_entry(BOB, bytes(2 << 20)))
     assert store.num_skipped_servers == 0
     assert await store.get(ALICE) == make_entry(ALICE)
     (policy,) = (await store.memory_policies()).values()
@@ -243,7 +244,7 @@ async def test_killed_in_the_middle_of_writes(spare_redis_server: RedisServer) -
         while not is_over:
             payload = bytes([number, version % 256]) * 100_000
             try:
-                await store.put(key, make_entry(key, payload, version=version))
+                await put(store, key, make_entry(key, payload, version=version))
                 stored.set()
                 held = await store.get(key)
             except StoreUnavailable:
@@ -263,7 +264,7 @@ async def test_killed_in_the_middle_of_writes(spare_redis_server: RedisServer) -
             refused.clear()
             await wait_for(refused)
             await asyncio.to_thread(spare_redis_server.start)
-        assert await eventually(lambda: store.put(ALICE, make_entry(ALICE)))
+        assert await eventually(lambda: put(store, ALICE, make_entry(ALICE)))
     finally:
         is_over = True
         await asyncio.gather(*tasks)
@@ -311,11 +312,11 @@ async def test_whatever_a_server_answers_is_a_miss(kind: str, reply: bytes) -> N
             with suppress(StoreUnavailable):
                 assert await store.get(ALICE) is None
             with suppress(StoreUnavailable):
-                await store.put(ALICE, make_entry(ALICE))
+                await put(store, ALICE, make_entry(ALICE))
             with suppress(StoreUnavailable):
                 await store.delete(ALICE)
             with suppress(StoreUnavailable):
-                await store.ttl_seconds(ALICE)
+                await store.look(ALICE)
             with suppress(StoreUnavailable):
                 await store.ping()
             with suppress(StoreUnavailable):

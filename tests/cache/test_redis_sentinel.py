@@ -8,7 +8,7 @@ import pytest
 import redis.asyncio
 
 from cache import RedisStore, StateKey, StoreUnavailable
-from tests.cache.entries import ALICE, BOB, FINGERPRINT, TTL_S, make_entry
+from tests.cache.entries import ALICE, BOB, FINGERPRINT, TTL_S, make_entry, put
 from tests.cache.waiting import eventually
 from tests.redis_topologies import SentinelPair, client_of, sentinel_pair
 
@@ -36,10 +36,10 @@ async def store(pair: SentinelPair) -> AsyncIterator[RedisStore]:
 
 
 async def test_states_are_on_the_primary(store: RedisStore, pair: SentinelPair) -> None:
-    assert await store.put(ALICE, make_entry(ALICE))
-    assert not await store.put(ALICE, make_entry(ALICE))
+    assert await put(store, ALICE, make_entry(ALICE))
+    assert not await put(store, ALICE, make_entry(ALICE))
     assert await store.get(ALICE) == make_entry(ALICE)
-    assert await store.ttl_seconds(ALICE) is not None
+    assert await store.look(ALICE) is not None
     with client_of(pair.primary) as client:
         assert client.exists(ALICE.name)
     assert await store.delete(ALICE)
@@ -49,10 +49,10 @@ async def test_states_are_on_the_primary(store: RedisStore, pair: SentinelPair) 
 
 async def test_a_demoted_primary_costs_no_request(store: RedisStore, pair: SentinelPair) -> None:
     """Its connections close, or it refuses as READONLY: either way the sentinel is asked again."""
-    assert await store.put(ALICE, make_entry(ALICE, b"before"))
+    assert await put(store, ALICE, make_entry(ALICE, b"before"))
     pair.fail_over()
     assert await store.get(ALICE) in (make_entry(ALICE, b"before"), None)
-    assert await store.put(BOB, make_entry(BOB, b"after"))
+    assert await put(store, BOB, make_entry(BOB, b"after"))
     with client_of(pair.primary) as client:
         assert client.exists(BOB.name)
 
@@ -70,7 +70,7 @@ async def test_a_replica_that_was_the_primary_is_not_written_to(
     await store.ping()
     route._primary = route._primary._replace(port=replica.port)
     key = StateKey("seen by no replica", FINGERPRINT)
-    assert await store.put(key, make_entry(key))
+    assert await put(store, key, make_entry(key))
     assert await store.get(key) == make_entry(key)
     with client_of(pair.primary) as client:
         assert client.exists(key.name)
@@ -92,7 +92,7 @@ async def test_requests_in_the_middle_of_a_failover(pair: SentinelPair) -> None:
                 found = await store.get(key)
                 assert found is None or found.payload == key.name.encode()
                 version = found.header.version + 1 if found else 1
-                await store.put(key, make_entry(key, key.name.encode(), version=version))
+                await put(store, key, make_entry(key, key.name.encode(), version=version))
             except StoreUnavailable:
                 await asyncio.sleep(0.01)
 
@@ -104,19 +104,19 @@ async def test_requests_in_the_middle_of_a_failover(pair: SentinelPair) -> None:
         await asyncio.gather(*tasks)
     assert num_asked > 0
     key = StateKey("another", FINGERPRINT)
-    assert await eventually(lambda: store.put(key, make_entry(key)))
+    assert await eventually(lambda: put(store, key, make_entry(key)))
     await store.close()
 
 
 async def test_a_failover_with_the_primary_dead() -> None:
     with sentinel_pair() as pair:
         store = RedisStore.from_url(pair.url, ttl_s=TTL_S, timeout_s=1.0)
-        assert await store.put(ALICE, make_entry(ALICE))
+        assert await put(store, ALICE, make_entry(ALICE))
         dead = pair.primary
         dead.kill()
         with pytest.raises(StoreUnavailable, match="check that it runs"):
             await store.get(ALICE)
-        assert await eventually(lambda: store.put(BOB, make_entry(BOB)))
+        assert await eventually(lambda: put(store, BOB, make_entry(BOB)))
         assert pair.primary is not dead
         await store.close()
 
@@ -125,7 +125,7 @@ async def test_sentinels_that_are_away_are_passed_over(pair: SentinelPair) -> No
     here = pair.url.partition("127")[2]
     url = f"redis+sentinel://127.0.0.1:1,127{here}"
     store = RedisStore.from_url(url, ttl_s=TTL_S, timeout_s=5.0)
-    assert await store.put(ALICE, make_entry(ALICE))
+    assert await put(store, ALICE, make_entry(ALICE))
     await store.close()
     store = RedisStore.from_url("redis+sentinel://127.0.0.1:1/main", ttl_s=TTL_S, timeout_s=5.0)
     for _ in range(10):
@@ -145,7 +145,7 @@ async def test_an_unknown_service_is_named_as_the_trouble(pair: SentinelPair) ->
 async def test_passwords_of_servers_and_sentinels() -> None:
     with sentinel_pair("hush-data", "hush-sentinel") as pair:
         store = RedisStore.from_url(pair.url, ttl_s=TTL_S, timeout_s=5.0)
-        assert await store.put(ALICE, make_entry(ALICE))
+        assert await put(store, ALICE, make_entry(ALICE))
         assert await store.get(ALICE) == make_entry(ALICE)
         await store.close()
         for part in ("hush-data", "hush-sentinel"):
@@ -159,6 +159,6 @@ async def test_passwords_of_servers_and_sentinels() -> None:
 
 
 async def test_the_replica_holds_what_was_written(store: RedisStore, pair: SentinelPair) -> None:
-    assert await store.put(ALICE, make_entry(ALICE))
+    assert await put(store, ALICE, make_entry(ALICE))
     async with redis.asyncio.Redis(port=pair.primary.port) as client:
         assert await client.wait(1, 5000) == 1

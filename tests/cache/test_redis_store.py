@@ -10,7 +10,7 @@ import pytest
 import redis.asyncio
 
 from cache import Entry, RedisStore, StateKey, StateStore, StoreUnavailable
-from tests.cache.entries import ALICE, BOB, FINGERPRINT, grown, make_entry
+from tests.cache.entries import ALICE, BOB, FINGERPRINT, grown, make_entry, put, seconds_to_live
 from tests.cache.waiting import NO_HANG_S, eventually
 from tests.redis_server import RedisServer
 
@@ -20,11 +20,12 @@ TTL_S = 100
 
 OPERATIONS: dict[str, Callable[[StateStore], Coroutine[None, None, object]]] = {
     "get": lambda store: store.get(ALICE),
+    "load": lambda store: store.load(ALICE),
     "put": lambda store: store.put(ALICE, make_entry(ALICE)),
     "append": lambda store: store.append(ALICE, grown(make_entry(ALICE), b"more")[0]),
     "head": lambda store: store.head(ALICE),
     "delete": lambda store: store.delete(ALICE),
-    "ttl_seconds": lambda store: store.ttl_seconds(ALICE),
+    "look": lambda store: store.look(ALICE),
     "ping": lambda store: store.ping(),
 }
 
@@ -36,18 +37,11 @@ async def store(redis_url: str) -> AsyncIterator[RedisStore]:
     await made.close()
 
 
-@pytest.fixture
-async def client(redis_url: str) -> AsyncIterator[redis.asyncio.Redis]:
-    """Redis-py's own client, to look and to meddle behind the store's back."""
-    async with redis.asyncio.Redis.from_url(redis_url) as made:
-        yield made
-
-
 async def test_stored_value_is_header_and_payload(
     store: RedisStore, client: redis.asyncio.Redis
 ) -> None:
     entry = make_entry(ALICE, b"payload")
-    await store.put(ALICE, entry)
+    await put(store, ALICE, entry)
     assert await client.keys() == [ALICE.name.encode()]
     assert await client.get(ALICE.name) == entry.value()
 
@@ -56,10 +50,10 @@ async def test_every_key_expires_and_reading_renews(
     store: RedisStore, client: redis.asyncio.Redis
 ) -> None:
     for version in (1, 2):
-        await store.put(ALICE, make_entry(ALICE, version=version))
+        await put(store, ALICE, make_entry(ALICE, version=version))
         assert TTL_S - 60 < await client.ttl(ALICE.name) <= TTL_S
     await client.expire(ALICE.name, 30)
-    assert await store.ttl_seconds(ALICE) in range(1, 31)
+    assert await seconds_to_live(store, ALICE) in range(1, 31)
     await store.get(ALICE)
     assert TTL_S - 60 < await client.ttl(ALICE.name) <= TTL_S
 
@@ -69,7 +63,7 @@ async def test_swapped_values_are_misses(store: RedisStore, client: redis.asynci
     await client.set(BOB.name, make_entry(ALICE).value())
     assert await store.get(ALICE) is None
     assert await store.get(BOB) is None
-    assert await store.put(ALICE, make_entry(ALICE))
+    assert await put(store, ALICE, make_entry(ALICE))
     assert await store.get(ALICE) == make_entry(ALICE)
 
 
@@ -101,7 +95,7 @@ async def test_damaged_value_is_a_miss_and_is_written_over(
 ) -> None:
     await client.set(ALICE.name, damage(make_entry(ALICE, version=7).value()))
     assert await store.get(ALICE) is None
-    assert await store.put(ALICE, make_entry(ALICE, version=1))
+    assert await put(store, ALICE, make_entry(ALICE, version=1))
     assert await store.get(ALICE) == make_entry(ALICE, version=1)
 
 
@@ -110,17 +104,17 @@ async def test_value_of_another_type_is_a_miss_and_is_written_over(
 ) -> None:
     await client.hset(ALICE.name, "field", "value")
     assert await store.get(ALICE) is None
-    assert await store.put(ALICE, make_entry(ALICE))
+    assert await put(store, ALICE, make_entry(ALICE))
     assert await store.get(ALICE) == make_entry(ALICE)
 
 
 async def test_refused_write_changes_nothing(
     store: RedisStore, client: redis.asyncio.Redis
 ) -> None:
-    await store.put(ALICE, make_entry(ALICE, b"held", version=2))
+    await put(store, ALICE, make_entry(ALICE, b"held"))
     await client.expire(ALICE.name, 30)
-    assert not await store.put(ALICE, make_entry(ALICE, b"late", version=2))
-    assert await client.get(ALICE.name) == make_entry(ALICE, b"held", version=2).value()
+    assert not await store.put(ALICE, make_entry(ALICE, b"late"))
+    assert await client.get(ALICE.name) == make_entry(ALICE, b"held").value()
     assert await client.ttl(ALICE.name) <= 30
 
 
@@ -130,7 +124,7 @@ async def test_one_of_two_replicas_wins(redis_url: str) -> None:
         key = StateKey(f"user {round_}", FINGERPRINT)
         entries = [make_entry(key, payload) for payload in (b"first", b"second")]
         stored = await asyncio.gather(
-            *(replica.put(key, entry) for replica, entry in zip(replicas, entries, strict=True))
+            *(put(replica, key, entry) for replica, entry in zip(replicas, entries, strict=True))
         )
         assert sorted(stored) == [False, True]
         for replica in replicas:
@@ -142,9 +136,9 @@ async def test_one_of_two_replicas_wins(redis_url: str) -> None:
 async def test_delete_and_write_race_leaves_all_or_nothing(store: RedisStore) -> None:
     for _ in range(20):
         await store.delete(ALICE)
-        await store.put(ALICE, make_entry(ALICE, b"old"))
+        await put(store, ALICE, make_entry(ALICE, b"old"))
         new = make_entry(ALICE, b"new", version=2)
-        stored, _ = await asyncio.gather(store.put(ALICE, new), store.delete(ALICE))
+        stored, _ = await asyncio.gather(put(store, ALICE, new), store.delete(ALICE))
         assert await store.get(ALICE) in ([new, None] if stored else [None])
 
 
@@ -152,8 +146,8 @@ async def test_cancelled_reads_never_answer_another_caller(redis_url: str) -> No
     """One connection, so that every read has to follow the cancelled one's reply."""
     store = RedisStore.from_url(redis_url, ttl_s=TTL_S, timeout_s=10.0, max_connections=1)
     large, small = make_entry(ALICE, bytes(8 << 20)), make_entry(BOB, b"small")
-    await store.put(ALICE, large)
-    await store.put(BOB, small)
+    await put(store, ALICE, large)
+    await put(store, BOB, small)
     num_cancelled = 0
     for i in range(30):
         task = asyncio.create_task(store.get(ALICE))
@@ -176,7 +170,7 @@ async def test_cancelled_writes_are_whole_or_absent(redis_url: str) -> None:
         version = held.header.version + 1 if held else 1
         new = make_entry(ALICE, bytes([i]) * (1 << 20), version=version)
         written.append(new)
-        task = asyncio.create_task(store.put(ALICE, new))
+        task = asyncio.create_task(put(store, ALICE, new))
         await asyncio.sleep(i * 0.0001)
         task.cancel()
         with suppress(asyncio.CancelledError):
@@ -241,12 +235,12 @@ async def test_full_server_is_unavailable_for_writes_and_readable(
     spare_redis_server: RedisServer,
 ) -> None:
     store = RedisStore.from_url(spare_redis_server.url, ttl_s=TTL_S, timeout_s=10.0)
-    await store.put(ALICE, make_entry(ALICE))
+    await put(store, ALICE, make_entry(ALICE))
     async with redis.asyncio.Redis.from_url(spare_redis_server.url) as client:
         await client.config_set("maxmemory-policy", "noeviction")
         await client.config_set("maxmemory", "1mb")
     with pytest.raises(StoreUnavailable, match="allkeys-lru"):
-        await store.put(BOB, make_entry(BOB, bytes(2 << 20)))
+        await put(store, BOB, make_entry(BOB, bytes(2 << 20)))
     assert await store.get(ALICE) == make_entry(ALICE)
     assert await store.get(BOB) is None
     await store.close()
@@ -255,7 +249,7 @@ async def test_full_server_is_unavailable_for_writes_and_readable(
 async def test_unix_socket(spare_redis_server: RedisServer) -> None:
     url = f"unix://{spare_redis_server.socket_path}?db=3"
     store = RedisStore.from_url(url, ttl_s=TTL_S, timeout_s=10.0)
-    assert await store.put(ALICE, make_entry(ALICE))
+    assert await put(store, ALICE, make_entry(ALICE))
     assert await store.get(ALICE) == make_entry(ALICE)
     await store.close()
 
@@ -264,8 +258,8 @@ async def test_url_that_asks_for_decoded_replies(redis_url: str) -> None:
     url = f"{redis_url}?decode_responses=yes"
     store = RedisStore.from_url(url, ttl_s=TTL_S, timeout_s=10.0)
     entry = make_entry(ALICE, bytes(range(256)))
-    assert await store.put(ALICE, entry)
-    assert not await store.put(ALICE, entry)
+    assert await put(store, ALICE, entry)
+    assert not await put(store, ALICE, entry)
     assert await store.get(ALICE) == entry
     await store.close()
 
@@ -316,7 +310,7 @@ async def test_forgetting_finds_a_user_among_many_keys(
     await client.mset({f"theirs:{n}": "x" for n in range(5_000)})
     keys = [StateKey("alice", bytes([n] * 16)) for n in range(3)]
     for key in keys:
-        await store.put(key, make_entry(key))
+        await put(store, key, make_entry(key))
     assert await store.delete(ALICE)
     assert not await client.keys("mf:*")
     assert await client.dbsize() == 5_000

@@ -1,6 +1,6 @@
 """Owns stores that misbehave on purpose."""
 
-from cache import Append, Entry, Header, MemoryStore, StateKey, StoreUnavailable
+from cache import Append, Entry, Found, Header, Held, MemoryStore, StateKey, StoreUnavailable
 
 
 def roomy_store() -> MemoryStore:
@@ -16,6 +16,9 @@ class BrokenStore(MemoryStore):
     async def get(self, key: StateKey, **_: object) -> Entry | None:
         raise StoreUnavailable(f"down, as {key.name} finds out")
 
+    async def load(self, key: StateKey, **_: object) -> Found:
+        raise StoreUnavailable(f"down, as {key.name} finds out")
+
     async def put(self, key: StateKey, entry: Entry, **_: object) -> bool:
         raise StoreUnavailable(f"down, as {key.name} finds out at version {entry.header.version}")
 
@@ -28,7 +31,7 @@ class BrokenStore(MemoryStore):
     async def delete(self, key: StateKey, **_: object) -> bool:
         raise StoreUnavailable(f"down, as {key.name} finds out")
 
-    async def ttl_seconds(self, key: StateKey, **_: object) -> int | None:
+    async def look(self, key: StateKey, **_: object) -> Held | None:
         raise StoreUnavailable(f"down, as {key.name} finds out")
 
 
@@ -47,3 +50,57 @@ class LosingStore(MemoryStore):
 
     async def append(self, key: StateKey, append: Append, **_: object) -> bool:
         return not self.num_lost and await super().append(key, append)
+
+
+class ForgettingStore(MemoryStore):
+    """Once `forgets` is set, the next write comes right after a delete."""
+
+    def __init__(self) -> None:
+        super().__init__(1 << 24, 60)
+        self.forgets = False
+
+    async def put(self, key: StateKey, entry: Entry, **_: object) -> bool:
+        await self._forget(key)
+        return await super().put(key, entry)
+
+    async def append(self, key: StateKey, append: Append, **_: object) -> bool:
+        await self._forget(key)
+        return await super().append(key, append)
+
+    async def _forget(self, key: StateKey) -> None:
+        if self.forgets:
+            self.forgets = False
+            await self.delete(key)
+
+
+class FlakyStore(MemoryStore):
+    """Down for the next `num_failures` operations on a state."""
+
+    def __init__(self) -> None:
+        super().__init__(1 << 24, 60)
+        self.num_failures = 0
+
+    def _fail(self) -> None:
+        if self.num_failures:
+            self.num_failures -= 1
+            raise StoreUnavailable("down for now")
+
+    async def load(self, key: StateKey, **_: object) -> Found:
+        self._fail()
+        return await super().load(key)
+
+    async def put(self, key: StateKey, entry: Entry, **_: object) -> bool:
+        self._fail()
+        return await super().put(key, entry)
+
+    async def append(self, key: StateKey, append: Append, **_: object) -> bool:
+        self._fail()
+        return await super().append(key, append)
+
+    async def head(self, key: StateKey, **_: object) -> Header | None:
+        self._fail()
+        return await super().head(key)
+
+    async def delete(self, key: StateKey, **_: object) -> bool:
+        self._fail()
+        return await super().delete(key)

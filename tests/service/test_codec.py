@@ -25,6 +25,7 @@ from service.row_format import ROUNDING
 from tests.service.builders import NOW_S, history_of, make_events
 
 FINGERPRINT = bytes(range(16))
+LINEAGE = bytes(range(100, 116))
 CPU = torch.device("cpu")
 SIZES = [0, 1, 2, 7, 12, 13, 18, 19, 40]
 
@@ -50,13 +51,13 @@ def exact(checkpoint: Checkpoint) -> StateCodec:
 
 @pytest.fixture(scope="session")
 def entry(engine: Engine, checkpoint: Checkpoint, codec: StateCodec) -> Entry:
-    return codec.encode("alice", make_state(engine, checkpoint, 5), 3)
+    return codec.encode("alice", make_state(engine, checkpoint, 5), 3, LINEAGE)
 
 
 @pytest.mark.parametrize("count", SIZES)
 def test_round_trip(engine: Engine, checkpoint: Checkpoint, codec: StateCodec, count: int) -> None:
     state = make_state(engine, checkpoint, count)
-    found = codec.decode(codec.encode("alice", state, 9))
+    found = codec.decode(codec.encode("alice", state, 9, LINEAGE))
     assert found is not None
     assert found.version == 9
     assert found.state.history.events == state.history.events
@@ -74,7 +75,7 @@ def test_decoded_state_gives_the_same_scores(
     engine: Engine, checkpoint: Checkpoint, exact: StateCodec, count: int
 ) -> None:
     state = make_state(engine, checkpoint, count)
-    stored = exact.decode(exact.encode("alice", state, 1))
+    stored = exact.decode(exact.encode("alice", state, 1, LINEAGE))
     assert stored is not None
     newest = Event(3, 1, NOW_S - 60)
     scores = []
@@ -92,7 +93,7 @@ def test_decoded_state_gives_the_same_scores(
 def test_header_tells_what_the_state_is(
     engine: Engine, checkpoint: Checkpoint, codec: StateCodec
 ) -> None:
-    header = codec.encode("alice", make_state(engine, checkpoint, 14), 4).header
+    header = codec.encode("alice", make_state(engine, checkpoint, 14), 4, LINEAGE).header
     config = checkpoint.config
     assert (header.version, header.fingerprint) == (4, FINGERPRINT)
     assert (header.anchor, header.num_events, header.num_final) == (6, 8, 7)
@@ -107,7 +108,7 @@ def test_an_append_touches_only_the_tail_of_the_payload(
     state = make_state(engine, checkpoint, count)
     history = history_of(checkpoint, make_events(count + appended))
     longer = engine.encode([EncodeJob(state, history)])[0].state
-    before, after = (bytes(codec.encode("alice", s, 1).payload) for s in (state, longer))
+    before, after = (bytes(codec.encode("alice", s, 1, LINEAGE).payload) for s in (state, longer))
     assert len(after) > len(before)
     assert after.startswith(before)
 
@@ -118,7 +119,7 @@ def test_documented_layout(engine: Engine, checkpoint: Checkpoint, exact: StateC
     config = checkpoint.config
     width = config.num_layers * config.num_heads * (config.qk_dim + config.v_dim)
     event = [("item", "<i4"), ("action", "<i4"), ("timestamp", "<i8")]
-    payload = bytes(exact.encode("alice", state, 1).payload)
+    payload = bytes(exact.encode("alice", state, 1, LINEAGE).payload)
     rows = np.frombuffer(payload, np.dtype([("event", event), ("kv", "<f4", (width,))]), 2)
     pending = np.frombuffer(payload, np.dtype(event), offset=rows.nbytes)
     assert [*rows["event"].tolist(), *pending.tolist()] == state.history.events
@@ -201,7 +202,7 @@ def test_an_event_out_of_the_vocabulary_is_none(
     events = state.history.events
     events[-1 if pending else 0] = event
     foreign = replace(state, history=History.of(events))
-    assert codec.decode(codec.encode("alice", foreign, 1)) is None
+    assert codec.decode(codec.encode("alice", foreign, 1, LINEAGE)) is None
 
 
 def test_more_events_than_the_window_holds_are_none(checkpoint: Checkpoint, entry: Entry) -> None:
@@ -231,7 +232,7 @@ def test_a_state_of_a_model_whose_rows_change_holds_the_events_alone() -> None:
     codec = StateCodec(config, FINGERPRINT, CPU)
     history = History.of([Event(item, 0, 60 * item) for item in range(5)])
     (encoded,) = engine.encode([EncodeJob(engine.empty_state(), history)])
-    entry = codec.encode("alice", encoded.state, 1)
+    entry = codec.encode("alice", encoded.state, 1, LINEAGE)
     assert (entry.header.num_events, entry.header.num_final) == (5, 0)
     found = codec.decode(entry)
     assert found is not None

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from cache import Append, Entry, Header, MemoryStore, StateKey
+from cache import Append, Entry, Found, Header, MemoryStore, StateKey
 from model.checkpoint import Checkpoint
 from model.engine.encoder import EncodeJob
 from model.engine.engine import Engine
@@ -29,10 +29,10 @@ class CountingStore(MemoryStore):
         super().__init__(1 << 24, 60)
         self.moved: list[tuple[str, int]] = []
 
-    async def get(self, key: StateKey, **_: object) -> Entry | None:
-        entry = await super().get(key)
-        self.moved.append(("get", len(entry.payload) if entry else 0))
-        return entry
+    async def load(self, key: StateKey, **_: object) -> Found:
+        found = await super().load(key)
+        self.moved.append(("load", len(found.entry.payload) if found.entry else 0))
+        return found
 
     async def put(self, key: StateKey, entry: Entry, **_: object) -> bool:
         self.moved.append(("put", len(entry.payload)))
@@ -81,7 +81,7 @@ async def test_an_append_moves_one_row_and_its_user_is_not_read_back(
         assert await states.save("u", loaded.stored, state)
     config = engine.config
     kv = 4 * config.num_layers * config.num_heads * (config.qk_dim + config.v_dim)
-    assert store.moved == [("get", 0), ("put", 16)] + [("append", kv + 16)] * 7
+    assert store.moved == [("load", 0), ("put", 16)] + [("append", kv + 16)] * 7
 
 
 async def test_another_replica_reads_what_was_appended(
@@ -118,7 +118,8 @@ async def test_a_stale_replica_loses_and_does_not_keep_what_it_made(
 async def test_what_the_store_no_longer_has_is_a_miss(
     store: CountingStore, replica: Replica, engine: Engine, checkpoint: Checkpoint, gone: str
 ) -> None:
-    """Forgotten by another replica, or evicted: which of the two nobody can tell."""
+    """Forgotten by another replica, or evicted: which of the two nobody can tell, and what was made
+    of it is not stored any more."""
     states = replica()
     start = await states.load("u")
     await states.save("u", start.stored, extended(engine, checkpoint, start.stored.state, 3))
@@ -127,8 +128,12 @@ async def test_what_the_store_no_longer_has_is_a_miss(
         store._drop(StateKey("u", FINGERPRINT))
     else:
         await replica().forget("u")
-    assert (await states.load("u")).status == "miss"
-    assert await states.save("u", held.stored, extended(engine, checkpoint, held.stored.state, 4))
+    late = extended(engine, checkpoint, held.stored.state, 4)
+    assert await states.save("u", held.stored, late) is False
+    again = await states.load("u")
+    assert again.status == "miss"
+    assert await states.save("u", held.stored, late) is False
+    assert await states.save("u", again.stored, extended(engine, checkpoint, again.stored.state, 2))
 
 
 async def test_an_edited_history_is_written_whole(
@@ -142,7 +147,7 @@ async def test_an_edited_history_is_written_whole(
     held = await states.load("u")
     (encoded,) = engine.encode([EncodeJob(held.stored.state, history_of(checkpoint, events))])
     assert await states.save("u", held.stored, encoded.state)
-    assert [kind for kind, _ in store.moved] == ["get", "put", "put"]
+    assert [kind for kind, _ in store.moved] == ["load", "put", "put"]
     found = await replica().load("u")
     assert torch.equal(found.stored.state.keys, encoded.state.keys)
 
@@ -185,3 +190,21 @@ def test_what_is_larger_than_the_tier_is_not_kept(engine: Engine, checkpoint: Ch
     off = DeviceTier(0)
     off.put("u", small)
     assert len(off) == 0
+
+
+def test_a_copy_stands_in_while_the_store_confirmed_it_lately(
+    engine: Engine, checkpoint: Checkpoint
+) -> None:
+    now_s = 0.0
+    tier = DeviceTier(1 << 20, lambda: now_s)
+    stored = stored_of(engine, checkpoint, 5)
+    tier.put("u", stored)
+    for waited_s, stands_in in ((59.0, True), (2.0, False)):
+        now_s += waited_s
+        assert (tier.get_unconfirmed("u") is stored) is stands_in
+        assert tier.get("u") is stored
+    tier.confirm("u")
+    assert tier.get_unconfirmed("u") is stored
+    tier.drop("u")
+    tier.confirm("u")  # the space was needed while the store was asked
+    assert tier.get_unconfirmed("u") is None

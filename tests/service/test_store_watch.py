@@ -117,7 +117,7 @@ async def test_a_store_that_never_evicts_is_told_once_and_costs_no_answer(
         told_not_stored = await service.add_events(make_events(3))
         assert told_not_stored["stored"] is False
         await service.runtime.recommender().drain()
-        assert await service.metric('mfalcon_store_errors_total{op="put"}') == 11
+        assert await service.metric('mfalcon_store_errors_total{op="put"}') >= 11
         assert await service.metric("mfalcon_store_breaker_open") == 0
     assert len(told(log, "store_never_evicts")) == 1
     assert len(told(log, "store_unavailable")) == 1

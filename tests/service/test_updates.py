@@ -9,16 +9,16 @@ import pytest
 from cache import MemoryStore, StateStore
 from model.checkpoint import Checkpoint
 from model.engine.engine import Engine
-from service.codec import StateCodec
+from service.codec import StateCodec, StoredState
 from service.device_tier import DeviceTier
 from service.errors import InvalidRequest
 from service.metrics import Metrics
 from service.scheduler import EngineThread
 from service.schemas import EventIn
-from service.states import UserStates
+from service.states import Loaded, UserStates
 from service.updates import Offer, Updates
 from tests.service.builders import JSON, history_of, make_events
-from tests.service.stores import BrokenStore, LosingStore, roomy_store
+from tests.service.stores import BrokenStore, ForgettingStore, LosingStore, roomy_store
 
 pytestmark = pytest.mark.anyio
 
@@ -99,6 +99,37 @@ async def test_events_that_could_not_be_stored_are_told(
         "u", await one.states.load("u"), offer(checkpoint, make_events(3))
     )
     assert not outcome.stored
+
+
+@pytest.mark.parametrize("held", [0, 2, 5])
+async def test_events_of_before_a_delete_are_not_offered_again(
+    writer: MakeWriter, checkpoint: Checkpoint, held: int
+) -> None:
+    """Neither those that were held nor those that were on their way."""
+    store = ForgettingStore()
+    one = writer(store)
+    if held:
+        before = offer(checkpoint, make_events(held))
+        await one.updates.store("u", await one.states.load("u"), before)
+    store.forgets = True
+    loaded = await one.states.load("u")
+    outcome = await one.updates.store("u", loaded, offer(checkpoint, make_events(1, first=8)))
+    assert not outcome.stored
+    assert len((await one.states.load("u")).stored.state.history) == 0
+
+
+async def test_a_store_that_did_not_answer_is_asked_once_more_before_the_write(
+    writer: MakeWriter, checkpoint: Checkpoint
+) -> None:
+    """As for a request whose budget left no time to load."""
+    one = writer(roomy_store())
+    events = make_events(5)
+    await one.updates.store("u", await one.states.load("u"), offer(checkpoint, events[:3]))
+    unknown = Loaded(StoredState(one.states._empty()), "error", None)
+    outcome = await one.updates.store("u", unknown, offer(checkpoint, events[3:]))
+    assert outcome.stored
+    held = (await one.states.load("u")).stored.state.history
+    assert held.events == history_of(checkpoint, events).events
 
 
 async def test_nothing_new_writes_nothing(writer: MakeWriter, checkpoint: Checkpoint) -> None:

@@ -60,5 +60,4 @@ async def test_failures_are_counted_and_the_service_stays_ready(service: Service
     await service.recommend(events=make_events(3))
     await service.runtime.recommender().drain()
     assert await service.metric('mfalcon_store_errors_total{op="get"}') >= 1
-    assert await service.metric('mfalcon_store_errors_total{op="put"}') >= 1
     assert (await service.client.get("/health/ready")).status_code == 200
