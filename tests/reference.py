@@ -1,0 +1,41 @@
+"""Owns what a user's history must be, in plain Python: kept event by event, window rule included.
+
+Shares no code with `model.history`, so that an error there can not hide here.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from model.config import Window
+from model.history import Event
+
+
+@dataclass(slots=True)
+class ReferenceHistory:
+    """The events in the window, oldest first, and how many came before them."""
+
+    window: Window
+    held: list[Event] = field(default_factory=list)
+    num_gone: int = 0
+
+    def offer(self, events: Iterable[Event]) -> None:
+        """New ones go to their place in time, behind those of the same second; then the window."""
+        horizon = self.held[0].timestamp if self.num_gone else -1
+        for event in [event for event in events if event.timestamp > horizon]:
+            if event not in self.held:
+                later = [other for other in self.held if other.timestamp > event.timestamp]
+                self.held.insert(len(self.held) - len(later), event)
+        num_kept = self._num_kept(self.num_gone + len(self.held))
+        self.num_gone += len(self.held) - num_kept
+        self.held = self.held[len(self.held) - num_kept :]
+
+    def replace(self, events: Iterable[Event]) -> None:
+        self.held, self.num_gone = [], 0
+        self.offer(events)
+
+    def _num_kept(self, count: int) -> int:
+        """What a window holds after so many events, had they come one by one."""
+        kept = 0
+        for _ in range(count):
+            kept = kept + 1 if kept < self.window.capacity else self.window.keep
+        return kept
