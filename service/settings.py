@@ -16,6 +16,7 @@ from pydantic_settings import (
 )
 
 import service
+from model.errors import InputError, problems
 
 DEMO_CHECKPOINT = Path(service.__file__).parent.parent / "checkpoints" / "demo"
 _SCHEMES = (
@@ -29,7 +30,7 @@ _SCHEMES = (
 )
 
 
-class SettingsError(Exception):
+class SettingsError(InputError):
     """A setting is wrong; the message names it."""
 
 
@@ -145,10 +146,9 @@ def load_settings(flags: dict[str, Any], config: Path | None = None) -> Settings
         return sources(**flags)
     except ValidationError as error:
         lines = []
-        for problem in error.errors():
-            name = str(problem["loc"][0]) if problem["loc"] else "settings"
-            message = problem["msg"].removeprefix("Value error, ")
-            lines.append(f"{name} (--{name.replace('_', '-')}, MFALCON_{name.upper()}): {message}")
+        for where, what in problems(error):
+            name = where.partition(".")[0] or "settings"
+            lines.append(f"{name} (--{name.replace('_', '-')}, MFALCON_{name.upper()}): {what}")
         raise SettingsError("; ".join(lines)) from error
     except ValueError as error:  # a malformed TOML file
         raise SettingsError(f"--config: {config}: {error}") from error

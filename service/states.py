@@ -175,7 +175,7 @@ class UserStates:
         return self._store.tier
 
     def _count(self, loaded: Loaded) -> Loaded:
-        self._metrics.lookups.labels(tier=self._tier, status=loaded.status).inc()
+        self._metrics.lookups.labels(tier=loaded.tier or self._tier, status=loaded.status).inc()
         return loaded
 
     def _failed(self, op: str, error: StoreUnavailable) -> None:

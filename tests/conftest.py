@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import pytest
 import redis
 
-from tests.redis_server import NO_SERVER, RedisServer, given_server, own_server
+from tests.redis_server import RedisServer, given_server, started
 
 # Networks in tests are tiny: threads that spin for each other cost more than they give, above all
 # beside the services that tests start. Set before anything imports torch, and inherited by those.
@@ -25,7 +25,8 @@ def redis_server() -> Iterator[RedisServer]:
     if given is not None:
         yield given
         return
-    yield from _started(own_server())
+    with started() as server:
+        yield server
 
 
 @pytest.fixture
@@ -39,14 +40,5 @@ def redis_url(redis_server: RedisServer) -> str:
 @pytest.fixture
 def spare_redis_server() -> Iterator[RedisServer]:
     """A running server of this test's own, to kill and to pause."""
-    yield from _started(own_server())
-
-
-def _started(server: RedisServer | None) -> Iterator[RedisServer]:
-    if server is None:
-        pytest.skip(NO_SERVER)
-    try:
-        server.start()
+    with started() as server:
         yield server
-    finally:
-        server.remove()

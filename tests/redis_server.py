@@ -7,9 +7,11 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
+import pytest
 import redis
 
 URL_VARIABLE = "MFALCON_TEST_REDIS_URL"
@@ -159,3 +161,18 @@ def _wheel_binary() -> str | None:
         return str(get_binary_path())
     except ValkeyServerError:
         return None
+
+
+@contextmanager
+def started(
+    options: Mapping[str, str] | None = None, *, is_sentinel: bool = False
+) -> Iterator[RedisServer]:
+    """A server of one's own, gone afterwards; without one the test is skipped."""
+    server = own_server(options, is_sentinel=is_sentinel)
+    if server is None:
+        pytest.skip(NO_SERVER)
+    try:
+        server.start()
+        yield server
+    finally:
+        server.remove()

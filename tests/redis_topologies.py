@@ -7,26 +7,13 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from typing import Any
 
-import pytest
 import redis
 from redis.crc import key_slot
 
-from tests.redis_server import NO_SERVER, RedisServer, free_port, own_server, wait_until
+from tests.redis_server import RedisServer, free_port, started, wait_until
 
 SERVICE = "main"
 NUM_SLOTS = 16384
-
-
-@contextmanager
-def started(options: dict[str, str], *, is_sentinel: bool = False) -> Iterator[RedisServer]:
-    server = own_server(options, is_sentinel=is_sentinel)
-    if server is None:
-        pytest.skip(NO_SERVER)
-    try:
-        server.start()
-        yield server
-    finally:
-        server.remove()
 
 
 def client_of(server: RedisServer, **options: Any) -> redis.Redis:

@@ -79,7 +79,7 @@ class RedisClient:
         max_connections: int,
         on_breaker: Callable[[BreakerChange], None] = ignore_change,
     ) -> "RedisClient":
-        """Raises ValueError for a malformed URL, without quoting it; `redis_url` has the forms.
+        """Raises ValueError for a malformed URL, without quoting it; `url.py` has the forms.
 
         `timeout_s` bounds the wait for a free connection, each write and each reply; connecting
         may take twice as long. Options in the URL's query win over these arguments.

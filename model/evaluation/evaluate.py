@@ -14,14 +14,11 @@ from torch import Tensor
 from model.checkpoint import Checkpoint
 from model.config import NO_ACTION
 from model.data.interactions import Interactions
+from model.evaluation.errors import EvaluationError
 from model.evaluation.leave_one_out import Case, predict
 from model.evaluation.metrics import TaskQuality, action_quality, ranking_metrics
 from model.evaluation.protocols import Protocol
 from model.history import History
-
-
-class EvaluationError(Exception):
-    """Data and checkpoint do not go together; the message says why."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from model.evaluation.errors import EvaluationError
 from model.evaluation.metrics import TaskQuality
 
 
@@ -11,8 +12,8 @@ def draw(tasks: dict[str, TaskQuality], path: Path) -> None:
     The area of a point is the share of events whose prediction fell in its bin.
 
     Raises:
+        EvaluationError: no action was predicted.
         OSError: `path` can not be written.
-        ValueError: there is no task to draw.
     """
     from matplotlib.figure import Figure
 
@@ -22,7 +23,7 @@ def draw(tasks: dict[str, TaskQuality], path: Path) -> None:
         for action, found in quality.actions.items()
     ]
     if not panels:
-        raise ValueError("no action was predicted; there is nothing to draw")
+        raise EvaluationError("no action was predicted; there is nothing to draw")
     columns = min(len(panels), 4)
     rows = -(-len(panels) // columns)
     figure = Figure(figsize=(3.2 * columns, 3.4 * rows), layout="constrained")

@@ -9,22 +9,12 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from model.errors import problems
 from model.importers import genrec, meta, rechub, rectools
-from model.importers.imported import Imported, ImportOptions
+from model.importers.imported import Imported
+from model.importers.options import ImportOptions
 from model.importers.source import read_weights
 from model.importers.weights import ForeignWeights, ImportFailed
-
-FLAGS = {
-    "num_heads": "--heads",
-    "max_length": "--length",
-    "temperature": "--temperature",
-    "similarity": "--similarity",
-    "item_scale": "--item-scale",
-    "time_fn": "--time-fn",
-    "time_unit_s": "--time-unit",
-    "time_width": "--time-width",
-}
-"""What each option is called on the command line."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,10 +26,10 @@ class Format:
 
 
 FORMATS = {
-    "meta": Format(meta.read, frozenset({"num_heads", "temperature"})),
+    "meta": Format(meta.read, frozenset({"heads", "temperature"})),
     "rectools": Format(
         rectools.read,
-        frozenset({"num_heads", "max_length", "temperature", "similarity", "item_scale"}),
+        frozenset({"heads", "length", "temperature", "similarity", "item_scale"}),
     ),
     "rechub": Format(
         rechub.read,
@@ -47,7 +37,7 @@ FORMATS = {
             {"temperature", "similarity", "item_scale", "time_fn", "time_unit_s", "time_width"}
         ),
     ),
-    "genrec": Format(genrec.read, frozenset({"max_length"})),
+    "genrec": Format(genrec.read, frozenset({"length"})),
 }
 
 
@@ -57,15 +47,15 @@ def import_file(name: str, path: Path, options: ImportOptions) -> Imported:
     Raises:
         ImportFailed: an option the format has no use for, or a file it can not be read from.
     """
-    unused = sorted(FLAGS[option] for option in options.given().keys() - FORMATS[name].options)
+    unused = sorted(options.model_dump(exclude_none=True).keys() - FORMATS[name].options)
     if unused:
-        raise ImportFailed(f"{', '.join(unused)}: of no use for {name}")
+        flags = ", ".join(f"--{option.replace('_', '-')}" for option in unused)
+        raise ImportFailed(f"{flags}: of no use for {name}")
     weights = read_weights(path)
     try:
         return FORMATS[name].read(weights, options)
     except ImportFailed as error:
         raise ImportFailed(f"{path}, read as {name}: {error}") from error
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise ImportFailed(f"{path}, read as {name}: {where or 'sizes'}: {first['msg']}") from error
+        where, what = next(problems(error))
+        raise ImportFailed(f"{path}, read as {name}: {where or 'sizes'}: {what}") from error

@@ -7,7 +7,8 @@ the imported table repeats that entry.
 from torch import Tensor
 
 from model.config import HSTUConfig
-from model.importers.imported import Imported, ImportOptions
+from model.importers.imported import Imported
+from model.importers.options import ImportOptions
 from model.importers.weights import ForeignWeights
 from model.presets import genrec
 
@@ -23,7 +24,7 @@ def read(weights: ForeignWeights, options: ImportOptions) -> Imported:
     """
     num_items, width = weights.shape(_ITEMS)
     heads = weights.shape(f"layers.0.{_TIMES}")[1]
-    max_length = 50 if options.max_length is None else options.max_length
+    max_length = 50 if options.length is None else options.length
     config = genrec(
         num_items - 1,
         max_length=max_length,

@@ -1,31 +1,11 @@
-"""Owns the outcome of an import: a configuration and a full state dict, and what to ask for."""
+"""Owns the outcome of an import: a configuration and a full state dict. Never reads files."""
 
-from dataclasses import dataclass, fields
-from typing import Literal
+from dataclasses import dataclass
 
 from torch import Tensor
 
 from model.config import HSTUConfig
 from model.network.hstu import HSTU
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ImportOptions:
-    """What a state dict does not tell. None where the source's own default is meant."""
-
-    num_heads: int | None = None
-    max_length: int | None = None
-    temperature: float | None = None
-    similarity: Literal["cosine", "dot"] | None = None
-    item_scale: Literal["none", "sqrt_d"] | None = None
-    time_fn: Literal["log", "sqrt"] | None = None
-    time_unit_s: int | None = None
-    time_width: float | None = None
-
-    def given(self) -> dict[str, object]:
-        """The options that are set, by name."""
-        values = {field.name: getattr(self, field.name) for field in fields(self)}
-        return {name: value for name, value in values.items() if value is not None}
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,8 @@ Row 0 of its item table is padding. Its position weights run from the far past t
 the causal half is used, the nearest last. Both tables are as long as the attention divisor.
 """
 
-from model.importers.imported import Imported, ImportOptions
+from model.importers.imported import Imported
+from model.importers.options import ImportOptions
 from model.importers.weights import ForeignWeights, ImportFailed
 from model.presets import META_OUTPUTS, meta
 
@@ -18,21 +19,21 @@ def read(weights: ForeignWeights, options: ImportOptions) -> Imported:
     Raises:
         ImportFailed: a tensor is missing, left over or of an impossible shape.
     """
-    if options.num_heads is None:
+    if options.heads is None:
         raise ImportFailed("--heads is needed: the weights do not tell the number of heads")
     num_items, width = weights.shape(_ITEMS)
     size = weights.shape(_POSITIONS)[0]
     gate = weights.shape(f"{_LAYERS}0._o.weight")[1]
     total = weights.shape(f"{_LAYERS}0._uvqk")[1]
-    values, concat_ua = _value_width(gate, total, options.num_heads)
+    values, concat_ua = _value_width(gate, total, options.heads)
     config = meta(
         num_items - 1,
         max_length=size - META_OUTPUTS,
         d_model=width,
         num_layers=weights.count(_LAYERS),
-        num_heads=options.num_heads,
-        v_dim=values // options.num_heads,
-        qk_dim=(total // 2 - values) // options.num_heads,
+        num_heads=options.heads,
+        v_dim=values // options.heads,
+        qk_dim=(total // 2 - values) // options.heads,
         output="concat_ua" if concat_ua else "gated",
         temperature=0.05 if options.temperature is None else options.temperature,
     )

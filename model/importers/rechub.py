@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from model.config import HSTUConfig, TimeBucketing
-from model.importers.imported import Imported, ImportOptions
+from model.importers.imported import Imported
+from model.importers.options import ImportOptions
 from model.importers.weights import ForeignWeights, ImportFailed
 from model.presets import rechub
 

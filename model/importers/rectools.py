@@ -7,7 +7,8 @@ the causal half is used, the nearest last. Its absolute positions count from the
 
 from typing import Any
 
-from model.importers.imported import Imported, ImportOptions
+from model.importers.imported import Imported
+from model.importers.options import ImportOptions
 from model.importers.weights import ForeignWeights, ImportFailed
 from model.presets import rectools
 
@@ -68,7 +69,7 @@ def read(weights: ForeignWeights, options: ImportOptions) -> Imported:
 
 
 def _heads(width: int, options: ImportOptions) -> int:
-    heads = options.num_heads
+    heads = options.heads
     if heads is None:
         raise ImportFailed("--heads is needed: the weights do not tell the number of heads")
     if width % heads:
@@ -78,7 +79,7 @@ def _heads(width: int, options: ImportOptions) -> int:
 
 def _length(weights: ForeignWeights, options: ImportOptions) -> int:
     """`session_max_len`: the divisor, the window, and the size of whichever tables there are."""
-    distance, asked = f"{_LAYERS}0.{_DISTANCE}", options.max_length
+    distance, asked = f"{_LAYERS}0.{_DISTANCE}", options.length
     if _POSITIONS in weights:
         told = weights.shape(_POSITIONS)[0]
     elif distance in weights:

@@ -7,8 +7,10 @@ from collections.abc import Iterable, Mapping
 
 from torch import Tensor
 
+from model.errors import InputError
 
-class ImportFailed(Exception):
+
+class ImportFailed(InputError):
     """A foreign checkpoint can not be imported; the message names the file, option or tensor."""
 
 

@@ -41,7 +41,7 @@ def write(run: Path, reports: list[EpochReport]) -> None:
 
 
 def read(run: Path, num_epochs: int) -> list[EpochReport]:
-    """The first `num_epochs` reports; fewer if the record was lost or cut."""
+    """The first `num_epochs` reports; fewer if the record was lost."""
     try:
         lines = (run / FIGURES).read_text(encoding="utf-8").splitlines()
     except FileNotFoundError:
@@ -66,7 +66,8 @@ def draw(run: Path, reports: list[EpochReport]) -> Path:
     if best:
         right.axvline(best[-1].epoch, color="grey", linestyle=":", label="best epoch")
         right.legend()
-    right.set(title="validation, leave one out", xlabel="epoch", ylim=(0, None))
+    title = "validation, leave one out" if validated else "no event was kept to validate on"
+    right.set(title=title, xlabel="epoch", ylim=(0, None))
     for axes in (left, right):
         axes.grid(alpha=0.3)
     figure.savefig(run / PICTURE, dpi=120)

@@ -9,13 +9,17 @@ class TrainingOptions(BaseModel):
     """What training does; all of it goes into the checkpoint's `training` record."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
-    epochs: int = Field(default=100, ge=1)
-    patience: int = Field(default=20, ge=1, description="epochs without a better validation")
+    epochs: int = Field(default=100, ge=1, description="the most there are")
+    patience: int = Field(
+        default=10, ge=1, description="stop after this many without a better validation"
+    )
     validate_every: int = Field(default=1, ge=1, description="epochs between validations")
-    seed: int = 0
+    seed: int = Field(default=0, description="of weights, dropout, order and negatives")
 
-    num_held_out: Literal[1, 2] = Field(
+    num_held_out: int = Field(
         default=2,
+        ge=1,
+        le=2,
         description="events of each user that are kept from training, from the last; with one, no "
         "event is left to validate on, and no epoch is better than the last",
     )
@@ -35,16 +39,18 @@ class TrainingOptions(BaseModel):
     accumulate: int = Field(
         default=1, ge=1, description="parts of a step, run one after another or by many processes"
     )
-    learning_rate: float = Field(default=1e-3, gt=0)
+    learning_rate: float = Field(default=1e-3, gt=0, description="of AdamW")
     decay: Literal["none", "linear"] = Field(
         default="none", description="of the learning rate; linear: to nothing, over `epochs`"
     )
-    weight_decay: float = Field(default=0.0, ge=0)
+    weight_decay: float = Field(default=0.0, ge=0, description="of AdamW")
     precision: Literal["float32", "bfloat16"] = Field(
         default="float32", description="of the matrix products; weights and sums stay float32"
     )
 
-    loss: Literal["full", "sampled"] = "full"
+    loss: Literal["full", "sampled"] = Field(
+        default="full", description="softmax over the catalogue, or over a sample of it"
+    )
     num_negatives: int = Field(default=128, ge=1, description="per event, for the sampled loss")
     action_weight: float = Field(default=0.5, ge=0, description="weight of the action loss")
     action_every: int = Field(

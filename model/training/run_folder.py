@@ -12,11 +12,13 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from model.errors import InputError
+
 STATE, BEST = "state.safetensors", "best.safetensors"
 _MOMENTS = ("exp_avg", "exp_avg_sq")
 
 
-class RunError(Exception):
+class RunError(InputError):
     """A run can not go on, or not in this folder; the message says what to do."""
 
 

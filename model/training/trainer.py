@@ -46,8 +46,9 @@ class Trainer:
         """Continues the run found in folder `run`, or begins it, from `start` if one is given.
 
         Raises:
-            RunError: the folder holds a run of other options, configuration or data, or
-                there is nothing to train on.
+            RunError: the folder holds a run of other options, configuration or data, `start` is
+                of another configuration or other items, the processes can not share a step's
+                parts evenly, or there is nothing to train on.
         """
         self.folder = RunFolder(run)
         self._options, self._data, self._processes = options, data, processes
@@ -95,6 +96,7 @@ class Trainer:
         """Histories that end with the validation or the test event; what was seen is masked."""
         stop = {"validation": -1, "test": None}[which]
         lengths = self._data.lengths().tolist()
+        # One event more than the two that are predicted: there is a history to predict from.
         enough = (user for user, length in enumerate(lengths) if length > 2)
         histories = (self._data.history(user, 0, stop) for user in enough)
         return [Case(history, history.items[:-1]) for history in histories]

@@ -7,7 +7,6 @@ JSON list of step numbers per line in, one JSON object per line out.
 import json
 import sys
 import time
-from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -25,8 +24,6 @@ from model.training.losses import Objective, count
 
 LENGTH, BATCH_USERS = 200, 128
 SHAPE = {"d_model": 50, "num_layers": 8, "num_heads": 2, "qk_dim": 25, "v_dim": 25}
-
-Loss = Callable[[list[History]], Tensor]
 
 
 def plain_loss(network: HSTU, windows: list[History]) -> Tensor:

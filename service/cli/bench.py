@@ -5,9 +5,8 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
-from rich.console import Console
 
-from service.cli.output import Output
+from service.cli.output import Output, print_json, print_table, progress, say, where
 
 _LABELS = {
     "loop": "loop of full forwards",
@@ -50,7 +49,6 @@ def _serving(
     from model.allocator import keep_freed_memory
     from service.benchmark.run import measure
     from service.benchmark.shapes import SHAPES
-    from service.cli.output import print_json, print_table, progress, where
 
     keep_freed_memory()
     if threads:
@@ -84,18 +82,16 @@ def _serving(
         rows,
     )
     machine = where()
-    Console().print(
+    say(
         f"loop over prefill and cached pass: "
         f"{found.ratios['loop_over_prefill_and_cached']:.0f}x; "
         f"scores agree within {found.max_abs_diff:.1e}\n"
-        f"{machine['machine']}, torch {machine['torch']}, commit {machine['commit']}",
-        highlight=False,
+        f"{machine['machine']}, torch {machine['torch']}, commit {machine['commit']}"
     )
 
 
 def _training(data: str, rounds: int, threads: int, seed: int, output: str) -> None:
     from service.benchmark.training import measure_training
-    from service.cli.output import print_json, print_table, progress, where
 
     with progress() as bar:
         task = bar.add_task("bench", total=rounds)
@@ -122,8 +118,7 @@ def _training(data: str, rounds: int, threads: int, seed: int, output: str) -> N
             ["mfalcon", f"{found.seconds['mfalcon']:.1f}", ""],
         ],
     )
-    Console().print(
+    say(
         f"losses agree within {found.loss_difference:.1e}\n"
-        f"{machine['machine']}, torch {machine['torch']}, commit {machine['commit']}",
-        highlight=False,
+        f"{machine['machine']}, torch {machine['torch']}, commit {machine['commit']}"
     )

@@ -5,18 +5,25 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
 
+from model.errors import InputError
+from service.cli.output import note
+
 if TYPE_CHECKING:
     from model.data.interactions import Interactions
-
-EXTRA = "needs the train extra: pip install 'mfalcon[train]'"
 
 
 def open_interactions(name: str) -> "Interactions":
     """
     Raises:
         DataError: see `model.data.sources.open_data`.
+        InputError: the train extra is not installed.
     """
-    from model.data.sources import open_data
+    try:
+        from model.data.sources import open_data
+    except ModuleNotFoundError as error:
+        raise InputError(
+            f"--data needs the train extra ({error}): pip install 'mfalcon[train]'"
+        ) from error
 
     columns = TextColumn("fetching {task.description}"), BarColumn(), DownloadColumn()
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
@@ -26,12 +33,6 @@ def open_interactions(name: str) -> "Interactions":
             bar.update(task, completed=done, total=total, visible=True)
 
         data = open_data(name, progress=fetched)
-    for note in data.notes:
-        complain(f"note: {note}", style="")
+    for found in data.notes:
+        note(f"note: {found}")
     return data
-
-
-def complain(message: str, *, style: str = "red") -> None:
-    """One line on standard error, as it is."""
-    console = Console(stderr=True, soft_wrap=True, highlight=False, markup=False)
-    console.print(message, style=style)

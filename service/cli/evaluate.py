@@ -1,4 +1,4 @@
-"""Owns `mfalcon evaluate`."""
+"""Owns `mfalcon evaluate`. A protocol's switches are flags, the fields of `Protocol`."""
 
 from dataclasses import asdict
 from pathlib import Path
@@ -6,25 +6,22 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from service.cli.data import EXTRA, complain, open_interactions
+from model.evaluation.protocols import PROTOCOLS, Protocol
+from service.cli.data import open_interactions
+from service.cli.flags import FlagError, built, flags_of
 from service.cli.output import Output, print_json, print_table, progress, where
 
 if TYPE_CHECKING:
     from model.checkpoint import Checkpoint
     from model.evaluation.evaluate import Evaluation
-    from model.evaluation.protocols import Protocol
 
 
+@flags_of(Protocol, "switched")
 def evaluate(
+    switched: dict[str, Any],
     checkpoint: Annotated[Path, typer.Argument(help="checkpoint folder")],
     data: Annotated[str, typer.Option(help="a file, or the name of a public set")],
     protocol: Annotated[str, typer.Option(help="meta, tf, rectools or genrec")] = "rectools",
-    sort: Annotated[str | None, typer.Option(help="stable or shuffled ties")] = None,
-    mask: Annotated[str | None, typer.Option(help="of history: full, window or none")] = None,
-    candidates: Annotated[str | None, typer.Option(help="rated or listed")] = None,
-    query_time: Annotated[str | None, typer.Option(help="target or last_event")] = None,
-    min_events: Annotated[int | None, typer.Option(help="leave out users with fewer")] = None,
-    seed: Annotated[int | None, typer.Option(help="of the shuffled order")] = None,
     reliability: Annotated[
         Path | None, typer.Option(help="draw predicted against observed actions, a PNG")
     ] = None,
@@ -33,56 +30,32 @@ def evaluate(
 ) -> None:
     """Predict each user's last event under a published protocol; each switch can be set apart."""
     import torch
-    from pydantic import ValidationError
 
     from model.allocator import keep_freed_memory
     from model.checkpoint import load
-
-    try:
-        from model.data.errors import DataError
-        from model.evaluation.evaluate import EvaluationError
-        from model.evaluation.evaluate import evaluate as run
-    except ImportError as error:
-        complain(f"mfalcon evaluate {EXTRA} ({error})")
-        raise typer.Exit(2) from error
-    from model.evaluation.protocols import PROTOCOLS, Protocol
+    from model.evaluation.evaluate import evaluate as run
     from model.evaluation.reliability import draw
 
     keep_freed_memory()
     if threads:
         torch.set_num_threads(threads)
-    asked = {
-        "sort": sort,
-        "mask": mask,
-        "candidates": candidates,
-        "query_time": query_time,
-        "min_events": min_events,
-        "seed": seed,
-    }
-    try:
-        if protocol not in PROTOCOLS:
-            raise EvaluationError(f"no protocol {protocol}; there are {', '.join(PROTOCOLS)}")
-        switches = Protocol.model_validate(
-            PROTOCOLS[protocol].model_dump()
-            | {name: value for name, value in asked.items() if value is not None}
+    if protocol not in PROTOCOLS:
+        raise FlagError(f"--protocol: no {protocol}; there are {', '.join(PROTOCOLS)}")
+    switches = built(Protocol, PROTOCOLS[protocol].model_dump() | switched)
+    loaded = load(checkpoint)
+    if reliability and not loaded.config.tasks:
+        raise FlagError(f"--reliability: {checkpoint} predicts no actions; nothing can be drawn")
+    interactions = open_interactions(data)
+    with progress() as bar:
+        task = bar.add_task("users")
+        found = run(
+            loaded,
+            interactions,
+            switches,
+            on_batch=lambda done, total: bar.update(task, completed=done, total=total),
         )
-        loaded = load(checkpoint)
-        if reliability and not loaded.config.tasks:
-            raise EvaluationError(f"{checkpoint} predicts no actions; there is nothing to draw")
-        interactions = open_interactions(data)
-        with progress() as bar:
-            task = bar.add_task("users")
-            found = run(
-                loaded,
-                interactions,
-                switches,
-                on_batch=lambda done, total: bar.update(task, completed=done, total=total),
-            )
-        if reliability:
-            draw(found.tasks, reliability)
-    except (DataError, EvaluationError, ValidationError, ValueError, OSError) as error:
-        complain(f"mfalcon: {error}")
-        raise typer.Exit(2) from error
+    if reliability:
+        draw(found.tasks, reliability)
     result = _result(loaded, Path(data).name, protocol, switches, found)
     if output == "json":
         print_json(result)
@@ -91,7 +64,7 @@ def evaluate(
 
 
 def _result(
-    checkpoint: "Checkpoint", data: str, protocol: str, switches: "Protocol", found: "Evaluation"
+    checkpoint: "Checkpoint", data: str, protocol: str, switches: Protocol, found: "Evaluation"
 ) -> dict[str, Any]:
     record = checkpoint.training
     options = record.get("options")

@@ -4,9 +4,8 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 
-from service.cli.output import Output, print_json, print_table
+from service.cli.output import Output, print_json, print_table, say
 from service.settings import DEMO_CHECKPOINT
 
 
@@ -38,13 +37,12 @@ def info(
     if output == "json":
         print_json(result)
         return
-    console = Console(soft_wrap=True, highlight=False, markup=False)
     rows = [[name, str(result[name])] for name in ("fingerprint", "items", "parameters")]
     rows += [[name, _brief(value)] for name, value in fields.items() if name != "num_items"]
     print_table(loaded.name, ["", "value"], rows)
-    console.print(found.exactness, style="bold")
+    say(found.exactness, style="bold")
     for reason in found.reasons:
-        console.print(f"  - {reason}")
+        say(f"  - {reason}")
 
 
 def _brief(value: Any) -> str:

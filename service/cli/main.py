@@ -3,18 +3,36 @@
 Exit codes: 0 fine, 1 the command's own check failed, 2 a wrong setting, flag or input.
 """
 
-import sys
+import functools
+from typing import Any
 
 import typer
-from rich.console import Console
 
+from model.errors import InputError
 from service.cli.bench import bench
 from service.cli.evaluate import evaluate
+from service.cli.flags import Command
 from service.cli.import_checkpoint import import_checkpoint
 from service.cli.info import info
+from service.cli.output import complain
 from service.cli.serve import serve
 from service.cli.train import train
 from service.cli.verify import verify
+
+
+def _reported(command: Command) -> Command:
+    """The command; a known failure of it is a line on standard error and exit code 2."""
+
+    @functools.wraps(command)
+    def run(*args: Any, **kwargs: Any) -> None:
+        try:
+            command(*args, **kwargs)
+        except (InputError, OSError) as error:
+            complain(f"mfalcon: {error}")
+            raise typer.Exit(2) from error
+
+    return run
+
 
 app = typer.Typer(
     name="mfalcon",
@@ -24,18 +42,10 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 for command in (serve, train, evaluate, info, verify, bench):
-    app.command()(command)
-app.command("import")(import_checkpoint)
+    app.command()(_reported(command))
+app.command("import")(_reported(import_checkpoint))
 
 
 def main() -> None:
-    """Run the program; a known failure is one line on standard error and exit code 2."""
-    from model.checkpoint import CheckpointError
-    from service.settings import SettingsError
-
-    try:
-        app()
-    except (CheckpointError, SettingsError) as error:
-        console = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
-        console.print(f"mfalcon: {error}", style="red")
-        sys.exit(2)
+    """Run the program."""
+    app()

@@ -28,8 +28,23 @@ def progress() -> Progress:
     )
 
 
+def complain(message: str) -> None:
+    """What went wrong, one line on standard error."""
+    _plain(stderr=True).print(message, style="red")
+
+
+def note(message: str) -> None:
+    """What a person wants to know and a program does not, on standard error."""
+    _plain(stderr=True).print(message)
+
+
+def say(message: str, *, style: str | None = None) -> None:
+    """A line of the result, on standard output."""
+    _plain().print(message, style=style)
+
+
 def print_json(result: dict[str, Any]) -> None:
-    Console(soft_wrap=True, highlight=False, markup=False).print(json.dumps(result))
+    say(json.dumps(result))
 
 
 def print_table(title: str, columns: list[str], rows: list[list[str]]) -> None:
@@ -39,6 +54,11 @@ def print_table(title: str, columns: list[str], rows: list[list[str]]) -> None:
     for row in rows:
         table.add_row(*row)
     Console().print(table)
+
+
+def _plain(*, stderr: bool = False) -> Console:
+    """Prints text as it is: paths may hold brackets, lines may be longer than the terminal."""
+    return Console(stderr=stderr, soft_wrap=True, highlight=False, markup=False)
 
 
 def where() -> dict[str, Any]:

@@ -6,9 +6,8 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
-from service.cli.output import Output
+from service.cli.output import Output, print_json, print_table, progress, say, where
 from service.settings import DEMO_CHECKPOINT
 
 
@@ -30,8 +29,7 @@ def verify(
     import torch
 
     from model.checkpoint import load
-    from service.cli.output import print_json, print_table, progress, where
-    from service.embedded import EmbeddedUnavailable, EmbeddedValkey
+    from service.embedded import EmbeddedValkey
     from service.verification.run import TOLERANCE, Plan, worst
     from service.verification.run import verify as run
 
@@ -39,13 +37,7 @@ def verify(
     loaded = load(checkpoint)
     with contextlib.ExitStack() as stack:
         if store is None:
-            try:
-                store = stack.enter_context(EmbeddedValkey(512 << 20)).url
-            except EmbeddedUnavailable as error:
-                Console(stderr=True).print(
-                    f"mfalcon: {error}; pass --store redis://...", style="red"
-                )
-                raise typer.Exit(2) from error
+            store = stack.enter_context(EmbeddedValkey(512 << 20)).url
         bar = stack.enter_context(progress())
         task = bar.add_task("verify", total=None)
         plan = Plan(
@@ -84,6 +76,6 @@ def verify(
             rows,
         )
         verdict = "equal to the oracle" if passed else "NOT equal to the oracle"
-        Console().print(f"{verdict}: largest difference {largest:.1e}, allowed {TOLERANCE:.0e}")
+        say(f"{verdict}: largest difference {largest:.1e}, allowed {TOLERANCE:.0e}")
     if not passed:
         raise typer.Exit(1)

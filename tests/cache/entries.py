@@ -5,6 +5,8 @@ from dataclasses import replace
 
 from cache import Append, Dtype, Entry, Header, StateKey, user_digest
 
+TTL_S = 100  # of stores in tests
+
 FINGERPRINT = bytes(range(16))
 ALICE = StateKey("alice", FINGERPRINT)
 BOB = StateKey("bob", FINGERPRINT)

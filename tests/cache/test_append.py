@@ -7,24 +7,10 @@ from dataclasses import replace
 import pytest
 import redis.asyncio
 
-from cache import Entry, MemoryStore, RedisStore, StateKey, StateStore
-from tests.cache.entries import ALICE, BOB, grown, make_entry
+from cache import Entry, RedisStore, StateKey, StateStore
+from tests.cache.entries import ALICE, BOB, TTL_S, grown, make_entry
 
 pytestmark = pytest.mark.anyio
-
-TTL_S = 100
-
-
-@pytest.fixture(params=["memory", "redis"])
-async def store(request: pytest.FixtureRequest) -> AsyncIterator[StateStore]:
-    made: StateStore
-    if request.param == "memory":
-        made = MemoryStore(max_bytes=1 << 26, ttl_s=TTL_S)
-    else:
-        url = request.getfixturevalue("redis_url")
-        made = RedisStore.from_url(url, ttl_s=TTL_S, timeout_s=10.0)
-    yield made
-    await made.close()
 
 
 @pytest.mark.parametrize("sizes", [(5, 1), (0, 7), (7, 0), (2_000_000, 3_000), (10, 262_144)])

@@ -9,14 +9,12 @@ from pathlib import Path
 import pytest
 
 from cache import MemoryPolicy, RedisStore, StoreUnavailable
-from tests.cache.entries import ALICE, BOB, grown, make_entry
+from tests.cache.entries import ALICE, BOB, TTL_S, grown, make_entry
 from tests.cache.proxy import Proxy, proxy
-from tests.redis_server import RedisServer
-from tests.redis_topologies import started
+from tests.redis_server import RedisServer, started
 
 pytestmark = pytest.mark.anyio
 
-TTL_S = 100
 STATE_COMMANDS = (
     "+getex +get +getrange +set +watch +unwatch +multi +exec +unlink +ttl +ping "
     "+scan +eval +strlen +setrange +append +expire"

@@ -6,13 +6,12 @@ from collections.abc import AsyncIterator, Iterator
 import pytest
 
 from cache import RedisStore, StateKey, StoreUnavailable
-from tests.cache.entries import ALICE, BOB, FINGERPRINT, make_entry
+from tests.cache.entries import ALICE, BOB, FINGERPRINT, TTL_S, make_entry
 from tests.cache.waiting import eventually
 from tests.redis_topologies import Cluster, client_of, cluster
 
 pytestmark = pytest.mark.anyio
 
-TTL_S = 100
 USERS = [StateKey(f"user {number}", FINGERPRINT) for number in range(40)]
 
 

@@ -8,13 +8,11 @@ import pytest
 import redis.asyncio
 
 from cache import RedisStore, StateKey, StoreUnavailable
-from tests.cache.entries import ALICE, BOB, FINGERPRINT, make_entry
+from tests.cache.entries import ALICE, BOB, FINGERPRINT, TTL_S, make_entry
 from tests.cache.waiting import eventually
 from tests.redis_topologies import SentinelPair, client_of, sentinel_pair
 
 pytestmark = pytest.mark.anyio
-
-TTL_S = 100
 
 
 @pytest.fixture(scope="module")

@@ -1,30 +1,14 @@
 """The contract of a state store, kept by both of them, and the checks on a stored value."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from dataclasses import replace
 
 import pytest
 
 from cache import Entry, MemoryStore, RedisStore, StateKey, StateStore, read_entry
-from tests.cache.entries import ALICE, BOB, FINGERPRINT, make_entry
+from tests.cache.entries import ALICE, BOB, FINGERPRINT, TTL_S, make_entry
 
 pytestmark = pytest.mark.anyio
-
-TTL_S = 100
-
-
-@pytest.fixture(params=["memory", "redis"])
-async def store(request: pytest.FixtureRequest) -> AsyncIterator[StateStore]:
-    made: StateStore
-    if request.param == "memory":
-        made = MemoryStore(max_bytes=1 << 26, ttl_s=TTL_S)
-    else:
-        url = request.getfixturevalue("redis_url")
-        made = RedisStore.from_url(url, ttl_s=TTL_S, timeout_s=10.0)
-    assert made.tier == request.param
-    yield made
-    await made.close()
 
 
 @pytest.mark.parametrize("num_bytes", [0, 1, 1000, 2_000_000])

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from model.importers.formats import import_file
-from model.importers.imported import ImportOptions
+from model.importers.options import ImportOptions
 from tests.parity.comparing import LENGTH, NUM_ITEMS, User, assert_same, randomise, users
 
 hstu = pytest.importorskip(

@@ -10,7 +10,8 @@ from torch import Tensor
 
 from model.engine.engine import Engine
 from model.importers.formats import import_file
-from model.importers.imported import Imported, ImportOptions
+from model.importers.imported import Imported
+from model.importers.options import ImportOptions
 from model.importers.weights import ImportFailed
 from tests.model.builders import assert_close, encode
 from tests.parity.comparing import (
@@ -32,26 +33,26 @@ dataset = pytest.importorskip("rectools.dataset", reason=REASON)
 
 WIDTH = 16
 SETTINGS: dict[str, tuple[dict[str, Any], ImportOptions]] = {
-    "both": ({"n_heads": 2, "n_blocks": 3}, ImportOptions(num_heads=2)),
+    "both": ({"n_heads": 2, "n_blocks": 3}, ImportOptions(heads=2)),
     "time-alone": (
         {"n_heads": 1, "n_blocks": 2, "relative_pos_attention": False},
-        ImportOptions(num_heads=1),
+        ImportOptions(heads=1),
     ),
     "positions-alone": (
         {"n_heads": 4, "n_blocks": 2, "relative_time_attention": False},
-        ImportOptions(num_heads=4),
+        ImportOptions(heads=4),
     ),
     "neither": (
         {"n_heads": 2, "relative_pos_attention": False, "relative_time_attention": False},
-        ImportOptions(num_heads=2),
+        ImportOptions(heads=2),
     ),
     "no-absolute-positions": (
         {"n_heads": 2, "use_pos_emb": False},
-        ImportOptions(num_heads=2, max_length=LENGTH),
+        ImportOptions(heads=2, length=LENGTH),
     ),
     "no-positions-at-all": (
         {"n_heads": 2, "use_pos_emb": False, "relative_pos_attention": False},
-        ImportOptions(num_heads=2, max_length=LENGTH),
+        ImportOptions(heads=2, length=LENGTH),
     ),
     "dot": (
         {
@@ -60,7 +61,7 @@ SETTINGS: dict[str, tuple[dict[str, Any], ImportOptions]] = {
             "pos_encoding_kwargs": {"use_scale_factor": False},
             "lightning_module_kwargs": {"logits_t": 1.0},
         },
-        ImportOptions(num_heads=2, similarity="dot", item_scale="none", temperature=1.0),
+        ImportOptions(heads=2, similarity="dot", item_scale="none", temperature=1.0),
     ),
 }
 

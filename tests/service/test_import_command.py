@@ -83,7 +83,7 @@ def test_it_says_what_it_wrote(name: str, tmp_path: Path) -> None:
 
 
 def test_options_reach_the_configuration(tmp_path: Path) -> None:
-    times = ["--time-fn", "log", "--time-unit", "1", "--time-width", "0.301"]
+    times = ["--time-fn", "log", "--time-unit-s", "1", "--time-width", "0.301"]
     scores = ["--similarity", "cosine", "--temperature", "0.07", "--item-scale", "sqrt_d"]
     done = run("rechub", write("rechub", tmp_path), tmp_path / "out", *times, *scores)
     assert done.exit_code == 0, done.output

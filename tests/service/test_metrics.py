@@ -21,7 +21,7 @@ pytestmark = pytest.mark.anyio
         ('mfalcon_stage_seconds_count{stage="score"}', 3),
         ('mfalcon_stage_seconds_count{stage="write"}', 1),
         ('mfalcon_cache_lookups_total{status="miss",tier="memory"}', 2),
-        ('mfalcon_cache_lookups_total{status="hit",tier="memory"}', 1),
+        ('mfalcon_cache_lookups_total{status="hit",tier="device"}', 1),
         ('mfalcon_event_rows_total{kind="reused"}', 4),
         ('mfalcon_event_rows_total{kind="encoded"}', 5 + 1),
         ('mfalcon_candidates_total{kind="scored"}', 55 + 2),

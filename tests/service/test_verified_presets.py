@@ -11,7 +11,7 @@ from model.config import Window
 from model.engine.encoder import EncodeJob
 from model.engine.engine import Engine
 from model.importers.formats import FORMATS
-from model.importers.imported import ImportOptions
+from model.importers.options import ImportOptions
 from model.importers.weights import ForeignWeights
 from model.items import Items
 from model.network.hstu import HSTU
@@ -50,7 +50,7 @@ def native(preset: str, *, strict: bool) -> HSTU:
 def imported(source: str) -> HSTU:
     heads = {"meta": 2, "rectools": 2}
     length = {"genrec": LENGTH}
-    options = ImportOptions(num_heads=heads.get(source), max_length=length.get(source))
+    options = ImportOptions(heads=heads.get(source), length=length.get(source))
     return FORMATS[source].read(ForeignWeights(state(source)), options).network()
 
 

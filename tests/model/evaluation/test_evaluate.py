@@ -8,7 +8,8 @@ import torch
 from model.checkpoint import Checkpoint
 from model.config import ActionTask, Window
 from model.data.interactions import Interactions
-from model.evaluation.evaluate import Evaluation, EvaluationError, evaluate
+from model.evaluation.errors import EvaluationError
+from model.evaluation.evaluate import Evaluation, evaluate
 from model.evaluation.leave_one_out import Case, predict
 from model.evaluation.protocols import PROTOCOLS, Protocol
 from model.history import Event

@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from model.importers.imported import ImportOptions
+from model.importers.options import ImportOptions
 
 FIXTURES = Path(__file__).parents[2] / "fixtures"
 NUM_ITEMS = 9
@@ -17,10 +17,10 @@ LENGTH = 6
 WIDTH = 8
 
 OPTIONS = {
-    "meta": ImportOptions(num_heads=2),
-    "rectools": ImportOptions(num_heads=2),
+    "meta": ImportOptions(heads=2),
+    "rectools": ImportOptions(heads=2),
     "rechub": ImportOptions(),
-    "genrec": ImportOptions(max_length=LENGTH),
+    "genrec": ImportOptions(length=LENGTH),
 }
 
 _RECTOOLS_BLOCK = {

@@ -1,6 +1,5 @@
 """Every format: what is missing, left over, misshapen or not told is named."""
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +8,9 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from model.importers.formats import FLAGS, FORMATS, import_file
-from model.importers.imported import Imported, ImportOptions
+from model.importers.formats import FORMATS, import_file
+from model.importers.imported import Imported
+from model.importers.options import ImportOptions
 from model.importers.weights import ForeignWeights, ImportFailed
 from tests.model.importers.states import LENGTH, NUM_ITEMS, OPTIONS, optional, state
 
@@ -84,8 +84,8 @@ def test_an_impossible_tensor_is_an_import_failure(name: str, damage: str, tmp_p
 def test_an_option_of_no_use_is_refused(name: str, tmp_path: Path) -> None:
     save_file(state(name), tmp_path / "weights.safetensors")
     every: dict[str, Any] = {
-        "num_heads": 2,
-        "max_length": LENGTH,
+        "heads": 2,
+        "length": LENGTH,
         "temperature": 0.5,
         "similarity": "dot",
         "item_scale": "none",
@@ -94,8 +94,9 @@ def test_an_option_of_no_use_is_refused(name: str, tmp_path: Path) -> None:
         "time_width": 0.3,
     }
     for option in every.keys() - FORMATS[name].options:
-        options = replace(OPTIONS[name], **{option: every[option]})
-        with pytest.raises(ImportFailed, match=f"{FLAGS[option]}: of no use for {name}"):
+        flag = f"--{option.replace('_', '-')}"
+        options = OPTIONS[name].model_copy(update={option: every[option]})
+        with pytest.raises(ImportFailed, match=f"{flag}: of no use for {name}"):
             import_file(name, tmp_path / "weights.safetensors", options)
 
 
@@ -104,19 +105,19 @@ def test_heads_are_asked_for_where_weights_do_not_tell(name: str) -> None:
     with pytest.raises(ImportFailed, match="--heads is needed"):
         read(name, state(name), ImportOptions())
     with pytest.raises(ImportFailed, match=r"--heads 3|does not fit"):
-        read(name, state(name), ImportOptions(num_heads=3))
+        read(name, state(name), ImportOptions(heads=3))
 
 
 def test_rectools_asks_for_a_length_only_where_no_table_tells_it() -> None:
     tensors = without(state("rectools"), POSITIONS, "pos_weights")
     with pytest.raises(ImportFailed, match="--length is needed"):
         read("rectools", tensors)
-    found = read("rectools", tensors, ImportOptions(num_heads=2, max_length=LENGTH))
+    found = read("rectools", tensors, ImportOptions(heads=2, length=LENGTH))
     assert (found.config.positions, found.config.max_distance) == ("none", 0)
     assert found.config.window.capacity == found.config.divisor == LENGTH
     for told in (state("rectools"), without(state("rectools"), POSITIONS)):
         with pytest.raises(ImportFailed, match="--length 7 is not the 6"):
-            read("rectools", told, ImportOptions(num_heads=2, max_length=7))
+            read("rectools", told, ImportOptions(heads=2, length=7))
 
 
 def test_rectools_without_times_has_no_time_bias() -> None:

@@ -14,7 +14,8 @@ from model.engine.engine import Engine
 from model.engine.oracle import Oracle
 from model.history import History
 from model.importers import genrec, meta
-from model.importers.imported import Imported, ImportOptions
+from model.importers.imported import Imported
+from model.importers.options import ImportOptions
 from model.importers.weights import ForeignWeights, ImportFailed
 from tests.model.builders import encode
 
@@ -38,7 +39,7 @@ def fixture(name: str) -> tuple[dict[str, Tensor], dict[str, Tensor], dict[str, 
 
 
 def read(name: str, weights: dict[str, Tensor], facts: dict[str, Any]) -> Imported:
-    options = ImportOptions(num_heads=facts["num_heads"], max_length=facts.get("max_seq_len"))
+    options = ImportOptions(heads=facts["num_heads"], length=facts.get("max_seq_len"))
     return READERS[name](ForeignWeights(weights), options)
 
 

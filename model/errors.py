@@ -1,0 +1,29 @@
+"""Owns what all refusals of given things have in common. Never raises one itself."""
+
+from collections.abc import Iterator
+
+from pydantic import ValidationError
+
+
+class InputError(Exception):
+    """What was given can not be used; the message names it and says what to do.
+
+    A program prints the message alone: a traceback would tell a person nothing more.
+
+        InputError
+        |-- CheckpointError   a checkpoint folder       (model.checkpoint)
+        |-- DataError         a data set                (model.data.errors)
+        |-- EvaluationError   data and checkpoint       (model.evaluation.errors)
+        |-- ImportFailed      a foreign checkpoint      (model.importers.weights)
+        |-- RunError          a training run            (model.training.run_folder)
+        |-- FlagError         a flag of a command       (service.cli.flags)
+        |-- SettingsError     a setting of the service  (service.settings)
+        `-- EmbeddedUnavailable  the embedded Valkey    (service.embedded)
+    """
+
+
+def problems(error: ValidationError) -> Iterator[tuple[str, str]]:
+    """Of each wrong value: where it is, dotted, empty for the whole; and what is wrong."""
+    for found in error.errors():
+        where = ".".join(str(part) for part in found["loc"])
+        yield where, found["msg"].removeprefix("Value error, ")
