@@ -10,7 +10,7 @@ from cache.memory import MemoryStore
 from cache.redis.client import BreakerChange
 from cache.redis.memory_policy import MemoryPolicy
 from cache.redis.store import RedisStore
-from cache.store import Append, Entry, StateStore, StoreFull, StoreUnavailable, read_entry
+from cache.store import Append, Entry, Held, StateStore, StoreFull, StoreUnavailable, read_entry
 
 __all__ = [
     "DIGEST_BYTES",
@@ -21,6 +21,7 @@ __all__ = [
     "Dtype",
     "Entry",
     "Header",
+    "Held",
     "MemoryPolicy",
     "MemoryStore",
     "RedisStore",

@@ -1,9 +1,13 @@
 """Owns the names of stored states. Never opens one."""
 
+import re
 from dataclasses import dataclass
-from urllib.parse import quote
+from typing import Final
+from urllib.parse import quote, unquote
 
 from cache.header import DIGEST_BYTES
+
+_NAME: Final = re.compile(r"mf:\{([^{}]*)\}:([0-9a-f]{32})")
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,6 +20,18 @@ class StateKey:
     def __post_init__(self) -> None:
         if len(self.fingerprint) != DIGEST_BYTES:
             raise ValueError(f"fingerprint must be {DIGEST_BYTES} bytes long")
+
+    @classmethod
+    def parse(cls, name: bytes) -> "StateKey | None":
+        """The key of that name; None for a name that no key has. Never raises."""
+        try:
+            text = name.decode("ascii")
+            found = _NAME.fullmatch(text)
+            user_id = unquote(found[1], errors="surrogatepass") if found else ""
+        except UnicodeDecodeError:
+            return None
+        key = cls(user_id, bytes.fromhex(found[2])) if found else None
+        return key if key and key.name == text else None
 
     @property
     def name(self) -> str:
@@ -33,6 +49,11 @@ class StateKey:
         Percent-encoding leaves none of the characters that a pattern gives a meaning.
         """
         return f"{self._prefix}*"
+
+    @staticmethod
+    def pattern_of_all() -> str:
+        """What the names of all states match."""
+        return "mf:{*}:*"
 
     @property
     def _prefix(self) -> str:

@@ -40,6 +40,19 @@ class Entry:
 
 
 @dataclass(frozen=True, slots=True)
+class Held:
+    """What a look at a stored state tells; `ttl_s` is None if it never expires."""
+
+    key: StateKey
+    header: Header
+    ttl_s: int | None
+
+    @property
+    def num_bytes(self) -> int:
+        return HEADER_BYTES + self.header.payload_bytes
+
+
+@dataclass(frozen=True, slots=True)
 class Append:
     """What makes the value under header `held` the value under `header`: bytes at its end.
 

@@ -25,7 +25,7 @@ class ReferenceHistory:
             if event not in self.held:
                 later = [other for other in self.held if other.timestamp > event.timestamp]
                 self.held.insert(len(self.held) - len(later), event)
-        num_kept = self._num_kept(self.num_gone + len(self.held))
+        num_kept = num_kept_of(self.num_gone + len(self.held), self.window)
         self.num_gone += len(self.held) - num_kept
         self.held = self.held[len(self.held) - num_kept :]
 
@@ -33,9 +33,10 @@ class ReferenceHistory:
         self.held, self.num_gone = [], 0
         self.offer(events)
 
-    def _num_kept(self, count: int) -> int:
-        """What a window holds after so many events, had they come one by one."""
-        kept = 0
-        for _ in range(count):
-            kept = kept + 1 if kept < self.window.capacity else self.window.keep
-        return kept
+
+def num_kept_of(count: int, window: Window) -> int:
+    """What a window holds after so many events, had they come one by one."""
+    kept = 0
+    for _ in range(count):
+        kept = kept + 1 if kept < window.capacity else window.keep
+    return kept

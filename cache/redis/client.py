@@ -134,13 +134,23 @@ class RedisClient:
 
     async def everywhere(self, operation: Callable[[Session], Awaitable[T]]) -> dict[str, T]:
         """What the operation returns at each server that holds states. Raises StoreUnavailable."""
+        return {str(at): await self.run_at(at, operation) for at in await self.servers()}
+
+    async def servers(self, name: str | None = None) -> list[Address]:
+        """Those that hold states, or the one that holds a key. Raises StoreUnavailable."""
         try:
-            found = {}
-            for address in await self._route.find_all():
-                found[str(address)] = await self._node(address).run(operation)
-            return found
+            return await self._route.find_all() if name is None else [await self._route.find(name)]
         except Failed as failed:
-            self._route.learn("", failed)
+            raise StoreUnavailable(self._explain(failed)) from None
+
+    async def run_at(self, server: Address, operation: Callable[[Session], Awaitable[T]]) -> T:
+        """What the operation returns at that server. Raises StoreUnavailable."""
+        try:
+            return await self._node(server).run(operation)
+        except Failed as failed:
+            # A redirection is about a key, and none is named here.
+            if not isinstance(failed.error, exceptions.AskError):
+                self._route.learn("", failed)
             raise StoreUnavailable(self._explain(failed)) from None
 
     async def close(self) -> None:

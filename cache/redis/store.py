@@ -1,13 +1,15 @@
 """Owns states held in Redis or Valkey, one string per state. Never handles their sockets."""
 
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import replace
+from functools import partial
 
-from cache.header import HEADER_BYTES, Header
+from cache.header import DIGEST_BYTES, HEADER_BYTES, Header
 from cache.keys import StateKey
 from cache.redis.client import BreakerChange, RedisClient, ignore_change
 from cache.redis.memory_policy import MemoryPolicy, read_policy
-from cache.redis.node import Session
-from cache.store import Append, Entry, is_owned, may_replace, read_entry, require_owner
+from cache.redis.node import Command, Session
+from cache.store import Append, Entry, Held, is_owned, may_replace, read_entry, require_owner
 
 _MAX_SCRIPT_BYTES = 1 << 18
 """Scripts move bytes several times slower than SET does; longer tails are written whole."""
@@ -117,6 +119,39 @@ class RedisStore:
 
         return await self._client.run(name, look, is_read=True, timeout_s=timeout_s)
 
+    async def peek(self, key: StateKey) -> tuple[Entry, int] | None:
+        """The state and its seconds to live, which are not renewed; None as `get`."""
+
+        async def read(session: Session) -> tuple[Entry, int] | None:
+            value, ttl_s = await session.call(("GET", key.name), ("TTL", key.name))
+            entry = read_entry(value or b"", key)
+            return (entry, ttl_s) if entry and ttl_s >= 0 else None
+
+        return await self._client.run(key.name, read, is_read=True)
+
+    async def derive(self, key: StateKey, entry: Entry, source: Header, *, ttl_s: int) -> bool:
+        """Store for `ttl_s` what was made of the user's state under another model.
+
+        False, and nothing was changed, if that state has another header than `source` by now or
+        is gone, so that what was forgotten does not come back; or if the key holds a state.
+        """
+        require_owner(key, entry.header)
+        origin = replace(key, fingerprint=source.fingerprint)
+
+        async def compare_and_set(session: Session) -> bool:
+            _, held, head = await session.call(
+                ("WATCH", key.name, origin.name),
+                ("GETRANGE", key.name, 0, HEADER_BYTES - 1),
+                ("GETRANGE", origin.name, 0, HEADER_BYTES - 1),
+            )
+            present = Header.unpack(held or b"")
+            if head != source.pack() or (present and is_owned(present, key)):
+                await session.call(("UNWATCH",))
+                return False
+            return await session.transaction(_pack_set(key.name, entry, max(1, ttl_s)))
+
+        return await self._client.run(key.name, compare_and_set)
+
     async def delete(self, key: StateKey, *, timeout_s: float | None = None) -> bool:
         async def unlink(session: Session) -> bool:
             """No index of a user's keys could be evicted or fall behind; to forget is rare."""
@@ -138,6 +173,33 @@ class RedisStore:
         seconds = await self._client.read(key.name, ("TTL", key.name), timeout_s=timeout_s)
         return seconds if isinstance(seconds, int) and seconds >= 0 else None
 
+    async def look(self, key: StateKey, *, timeout_s: float | None = None) -> Held | None:
+        async def look(session: Session) -> list[Held]:
+            return await _look(session, [key])
+
+        found = await self._client.run(key.name, look, is_read=True, timeout_s=timeout_s)
+        return found[0] if found else None
+
+    async def scan(self, user_id: str | None = None) -> AsyncIterator[Held]:
+        """What is held of everybody, or of one user under every model; renews nothing.
+
+        States that come or go meanwhile may be missed. Raises StoreUnavailable.
+        """
+        one = None if user_id is None else StateKey(user_id, bytes(DIGEST_BYTES))
+        pattern = one.pattern if one else StateKey.pattern_of_all()
+        for server in await self._client.servers(one.name if one else None):
+            cursor, seen = "0", set[StateKey]()
+            while True:
+                step = partial(_scan_step, cursor=cursor, pattern=pattern)
+                cursor, found = await self._client.run_at(server, step)
+                for held in found:
+                    # A server may tell a key twice while it resizes its tables.
+                    if held.key not in seen:
+                        seen.add(held.key)
+                        yield held
+                if cursor == "0":
+                    break
+
     async def ping(self) -> None:
         await self._client.everywhere(lambda session: session.call(("PING",)))
 
@@ -148,6 +210,29 @@ class RedisStore:
 
     async def close(self) -> None:
         await self._client.close()
+
+
+async def _scan_step(session: Session, cursor: str, pattern: str) -> tuple[str, list[Held]]:
+    """The next cursor, and what is held among the keys of this step."""
+    ((following, names),) = await session.call(
+        ("SCAN", cursor, "MATCH", pattern, "COUNT", _SCAN_KEYS)
+    )
+    keys = [key for key in map(StateKey.parse, names) if key]
+    return following.decode(), await _look(session, keys)
+
+
+async def _look(session: Session, keys: Sequence[StateKey]) -> list[Held]:
+    """Of each key that holds a state of its own: one round trip for all of them."""
+    looks: list[Command] = []
+    for key in keys:
+        looks += [("GETRANGE", key.name, 0, HEADER_BYTES - 1), ("TTL", key.name)]
+    replies = await session.call(*looks) if looks else []
+    found = []
+    for key, value, ttl_s in zip(keys, replies[::2], replies[1::2], strict=True):
+        header = Header.unpack(value or b"")
+        if header and is_owned(header, key):
+            found.append(Held(key, header, ttl_s if ttl_s >= 0 else None))
+    return found
 
 
 def _pack_set(name: str, entry: Entry, ttl_s: int) -> tuple[bytes | memoryview, ...]:

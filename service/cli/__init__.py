@@ -1,4 +1,4 @@
-"""The command line: `mfalcon serve | train | import | evaluate | info | verify | bench`.
+"""The command line: `mfalcon serve | train | import | evaluate | info | verify | warm | bench`.
 
 Never computes; prints and exits.
 
