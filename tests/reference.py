@@ -5,9 +5,12 @@ Shares no code with `model.history`, so that an error there can not hide here.
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 from model.config import Window
 from model.history import Event
+
+T = TypeVar("T")
 
 
 @dataclass(slots=True)
@@ -40,3 +43,12 @@ def num_kept_of(count: int, window: Window) -> int:
     for _ in range(count):
         kept = kept + 1 if kept < window.capacity else window.keep
     return kept
+
+
+def inherited(num_gone: int, known: list[T], window: Window) -> tuple[list[T], int]:
+    """What another model holds of a user, and how many came before it, to whom it is told the
+    `known` ones of the events in the window and that `num_gone` came before them."""
+    kept = num_kept_of(num_gone + len(known), window)
+    if kept > len(known):  # it would reach back to events that are not there any more
+        num_gone, kept = 0, num_kept_of(len(known), window)
+    return known[len(known) - kept :], num_gone + len(known) - kept

@@ -19,7 +19,7 @@ from model.items import Items
 from model.network.hstu import HSTU
 from service.cli.main import app
 from service.handover import Handover, Outcome, Translation, survey
-from tests.reference import num_kept_of
+from tests.reference import inherited, num_kept_of
 from tests.service.builders import (
     ITEM_IDS,
     JSON,
@@ -86,11 +86,7 @@ async def add_events(folder: Path, url: str, events: dict[str, list[JSON]]) -> N
 def expected_of(events: list[JSON], window: Window) -> tuple[list[JSON], int]:
     """What the new checkpoint is to hold of a user of the old one, and how many came before."""
     left = window_of(events)
-    num_gone, held = len(events) - len(left), known(left)
-    kept = num_kept_of(num_gone + len(held), window)
-    if kept > len(held):  # it would reach back to events that are not there any more
-        num_gone, kept = 0, num_kept_of(len(held), window)
-    return held[-kept:], num_gone + len(held) - kept
+    return inherited(len(events) - len(left), known(left), window)
 
 
 @pytest.mark.parametrize("window", WINDOWS.values(), ids=WINDOWS)
