@@ -3,7 +3,7 @@
 Bytes only: what a payload means is the caller's business. `StateStore` is the contract.
 """
 
-from cache.breaker import BreakerState
+from cache.breaker import Breaker, BreakerState
 from cache.header import DIGEST_BYTES, HEADER_BYTES, Dtype, Header, user_digest
 from cache.keys import StateKey
 from cache.memory import MemoryStore
@@ -16,6 +16,7 @@ __all__ = [
     "DIGEST_BYTES",
     "HEADER_BYTES",
     "Append",
+    "Breaker",
     "BreakerChange",
     "BreakerState",
     "Dtype",

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 
 from cache.header import Header
 from cache.keys import StateKey
-from cache.store import Append, Entry, may_replace, require_owner
+from cache.store import Append, Entry, Held, may_replace, require_owner
 
 
 @dataclass(frozen=True, slots=True)
-class _Held:
+class _Kept:
     entry: Entry
     expires_at_s: float
 
@@ -36,7 +36,7 @@ class MemoryStore:
         self._ttl_s = ttl_s
         self._clock = clock
         # Every use renews the time to live, so the least recently used is also the next to expire.
-        self._held: OrderedDict[StateKey, _Held] = OrderedDict()
+        self._held: OrderedDict[StateKey, _Kept] = OrderedDict()
         self._num_bytes = 0
         self._evictions = 0
 
@@ -105,11 +105,13 @@ class MemoryStore:
             self._drop(held)
         return bool(theirs)
 
-    async def ttl_seconds(self, key: StateKey, *, timeout_s: float | None = None) -> int | None:
+    async def look(self, key: StateKey, *, timeout_s: float | None = None) -> Held | None:
         del timeout_s  # Nothing is waited for.
         self._expire()
         held = self._held.get(key)
-        return None if held is None else math.ceil(held.expires_at_s - self._clock())
+        if held is None:
+            return None
+        return Held(key, held.entry.header, math.ceil(held.expires_at_s - self._clock()))
 
     async def ping(self) -> None:
         return
@@ -119,7 +121,7 @@ class MemoryStore:
         self._num_bytes = 0
 
     def _hold(self, key: StateKey, entry: Entry) -> None:
-        self._held[key] = _Held(entry, self._clock() + self._ttl_s)
+        self._held[key] = _Kept(entry, self._clock() + self._ttl_s)
         self._held.move_to_end(key)
 
     def _drop(self, key: StateKey) -> bool:

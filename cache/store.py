@@ -146,8 +146,8 @@ class StateStore(Protocol):
     async def delete(self, key: StateKey, *, timeout_s: float | None = None) -> bool:
         """Drop all that is held of the key's user, whatever the fingerprint; False for nothing."""
 
-    async def ttl_seconds(self, key: StateKey, *, timeout_s: float | None = None) -> int | None:
-        """Seconds until the state expires, rounded; None if nothing is held. Renews nothing."""
+    async def look(self, key: StateKey, *, timeout_s: float | None = None) -> Held | None:
+        """What is held, without its payload, and its seconds to live; renews nothing."""
 
     async def ping(self) -> None:
         """Return if the store answers."""

@@ -12,6 +12,7 @@ UserId = Annotated[
     Field(min_length=1, max_length=256, pattern=r"^[^\x00-\x1f\x7f]*$", examples=["42"]),
 ]
 ItemId = Annotated[str, Field(min_length=1, max_length=256)]
+Tier = Literal["device", "memory", "redis"]
 
 _LATEST_SECOND = 32_503_680_000  # the year 3000; larger numbers are milliseconds
 
@@ -92,7 +93,7 @@ class CacheInfo(_Answer):
     status: Literal["hit", "miss", "error"] = Field(
         description="error: the store did not answer; the history is what the request brought"
     )
-    tier: Literal["device", "memory", "redis"] | None = Field(
+    tier: Tier | None = Field(
         description="which tier had the state; device: this process, as tensors"
     )
     reused_events: int = Field(description="event rows taken from the state")
@@ -133,13 +134,13 @@ class EventsResponse(_Answer):
 class StateResponse(_Answer):
     user_id: str
     fingerprint: str
-    tier: str
+    tiers: list[Tier] = Field(description="device: this process, as tensors; beside the store")
     num_events: int
     num_final: int = Field(description="events whose K and V are kept")
     anchor: int = Field(description="events before the window")
     version: int
-    num_bytes: int
-    expires_in_s: int | None
+    num_bytes: int = Field(description="in the store")
+    expires_in_s: int | None = Field(description="seconds left in the store, unless it is used")
 
 
 class DeleteResponse(_Answer):

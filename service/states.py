@@ -11,13 +11,13 @@ from typing import Literal, Self
 
 import structlog
 
-from cache import Entry, Header, StateStore, StoreFull, StoreUnavailable
+from cache import Header, Held, StateStore, StoreFull, StoreUnavailable
 from model.engine.state import UserState
 from service.codec import StateCodec, StoredState
 from service.device_tier import DeviceTier
 from service.metrics import Metrics
+from service.schemas import Tier
 
-Tier = Literal["device", "memory", "redis"]
 _log = structlog.get_logger("mfalcon.states")
 _WARN_EVERY_S = 30.0
 
@@ -152,11 +152,14 @@ class UserStates:
         entry = self._codec.encode(user_id, state, held.version + 1)
         return entry.header if await self._store.put(key, entry) else None
 
-    async def peek(self, user_id: str) -> tuple[Entry, int | None] | None:
-        """The stored entry and its seconds to live. Raises StoreUnavailable."""
-        key = self._codec.key(user_id)
-        entry = await self._store.get(key)
-        return None if entry is None else (entry, await self._store.ttl_seconds(key))
+    async def look(self, user_id: str) -> tuple[Held, list[Tier]] | None:
+        """What the store holds, and the tiers that have it. Raises StoreUnavailable."""
+        found = await self._store.look(self._codec.key(user_id))
+        if found is None:
+            return None
+        here = self._device.get(user_id)
+        is_here = here is not None and here.header == found.header
+        return found, ["device", self._tier] if is_here else [self._tier]
 
     async def forget(self, user_id: str) -> bool:
         """Raises StoreUnavailable."""

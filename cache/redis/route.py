@@ -64,7 +64,7 @@ class OneServer:
 
 
 class Sentinels:
-    """The primary of a service. A replica refuses every command on states but TTL as READONLY
+    """The primary of a service. A replica refuses every command on states but looks as READONLY
     (GETEX writes too), so a primary that was demoted unnoticed is noticed."""
 
     def __init__(

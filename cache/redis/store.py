@@ -169,10 +169,6 @@ class RedisStore:
 
         return await self._client.run(key.name, unlink, timeout_s=timeout_s)
 
-    async def ttl_seconds(self, key: StateKey, *, timeout_s: float | None = None) -> int | None:
-        seconds = await self._client.read(key.name, ("TTL", key.name), timeout_s=timeout_s)
-        return seconds if isinstance(seconds, int) and seconds >= 0 else None
-
     async def look(self, key: StateKey, *, timeout_s: float | None = None) -> Held | None:
         async def look(session: Session) -> list[Held]:
             return await _look(session, [key])
@@ -199,6 +195,11 @@ class RedisStore:
                         yield held
                 if cursor == "0":
                     break
+
+    async def num_keys(self) -> int:
+        """Keys of all servers, whatever they hold. Raises StoreUnavailable."""
+        found = await self._client.everywhere(lambda session: session.call(("DBSIZE",)))
+        return sum(size for (size,) in found.values())
 
     async def ping(self) -> None:
         await self._client.everywhere(lambda session: session.call(("PING",)))

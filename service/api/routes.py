@@ -54,27 +54,27 @@ async def events(body: EventsRequest, request: Request) -> EventsResponse:
 
 @router.get("/users/{user_id:path}/state", responses=responses(404, 422, 500, 503))
 async def get_state(user_id: UserPath, request: Request) -> StateResponse:
-    """What is held for a user."""
+    """What is held for a user, in which tiers, until when; looking renews nothing."""
     states = _runtime(request).recommender().states
     try:
         async with states.turn(user_id):
-            found = await states.peek(user_id)
+            found = await states.look(user_id)
     except StoreUnavailable as error:
         raise NotReady("the store does not answer", retry_after_s=1) from error
     if found is None:
         raise UnknownUser("no state is held for this user under the loaded checkpoint")
-    entry, ttl_s = found
-    header = entry.header
+    held, tiers = found
+    header = held.header
     return StateResponse(
         user_id=user_id,
         fingerprint=header.fingerprint.hex(),
-        tier=states.tier,
+        tiers=tiers,
         num_events=header.num_events,
         num_final=header.num_final,
         anchor=header.anchor,
         version=header.version,
-        num_bytes=entry.num_bytes,
-        expires_in_s=ttl_s,
+        num_bytes=held.num_bytes,
+        expires_in_s=held.ttl_s,
     )
 
 

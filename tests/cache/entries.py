@@ -3,7 +3,7 @@
 import zlib
 from dataclasses import replace
 
-from cache import Append, Dtype, Entry, Header, StateKey, user_digest
+from cache import Append, Dtype, Entry, Header, StateKey, StateStore, user_digest
 
 TTL_S = 100  # of stores in tests
 
@@ -43,3 +43,10 @@ def grown(entry: Entry, data: bytes) -> tuple[Append, Entry]:
         payload_crc32=zlib.crc32(payload),
     )
     return Append(entry.header, header, data), Entry(header, payload)
+
+
+async def seconds_to_live(store: StateStore, key: StateKey) -> int | None:
+    """Seconds to live of a state that is held."""
+    held = await store.look(key)
+    assert held is not None
+    return held.ttl_s

@@ -8,7 +8,7 @@ import pytest
 import redis.asyncio
 
 from cache import Entry, RedisStore, StateKey, StateStore
-from tests.cache.entries import ALICE, BOB, TTL_S, grown, make_entry
+from tests.cache.entries import ALICE, BOB, TTL_S, grown, make_entry, seconds_to_live
 
 pytestmark = pytest.mark.anyio
 
@@ -23,7 +23,7 @@ async def test_a_value_grows_at_its_end(store: StateStore, sizes: tuple[int, int
         assert await store.append(ALICE, append)
         assert await store.get(ALICE) == entry
         assert await store.head(ALICE) == entry.header
-    ttl_s = await store.ttl_seconds(ALICE)
+    ttl_s = await seconds_to_live(store, ALICE)
     assert ttl_s is not None
     assert TTL_S - 60 < ttl_s <= TTL_S
 

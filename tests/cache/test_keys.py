@@ -47,3 +47,18 @@ def test_names_differ_by_fingerprint_in_the_same_slot() -> None:
 def test_fingerprint_must_be_16_bytes(fingerprint: bytes) -> None:
     with pytest.raises(ValueError, match="fingerprint"):
         StateKey("u", fingerprint)
+
+
+@given(user_id=any_text)
+def test_a_name_tells_its_key(user_id: str) -> None:
+    key = StateKey(user_id, FINGERPRINT)
+    assert StateKey.parse(key.name.encode()) == key
+
+
+@given(name=st.binary() | st.builds(b"mf:{%b}:%b".__mod__, st.tuples(st.binary(), st.binary())))
+@example(b"mf:{a b}:" + b"0" * 32)  # as no key would write it
+@example(b"mf:{%61}:" + b"0" * 32)
+@example(b"mf:{a}:" + b"A" * 32)
+def test_any_other_name_is_no_key(name: bytes) -> None:
+    key = StateKey.parse(name)
+    assert key is None or key.name.encode() == name

@@ -3,7 +3,7 @@
 import pytest
 
 from cache import HEADER_BYTES, MemoryStore, StateKey
-from tests.cache.entries import ALICE, BOB, FINGERPRINT, make_entry
+from tests.cache.entries import ALICE, BOB, FINGERPRINT, make_entry, seconds_to_live
 
 pytestmark = pytest.mark.anyio
 
@@ -77,12 +77,12 @@ async def test_expiry_and_renewal() -> None:
     await store.put(ALICE, make_entry(ALICE))
     await store.put(BOB, make_entry(BOB))
     clock.now_s += 59.5
-    assert await store.ttl_seconds(BOB) == 1
+    assert await seconds_to_live(store, BOB) == 1
     assert await store.get(ALICE) is not None
-    assert await store.ttl_seconds(ALICE) == 60
+    assert await seconds_to_live(store, ALICE) == 60
     clock.now_s += 0.5
     assert await store.get(BOB) is None
-    assert await store.ttl_seconds(BOB) is None
+    assert await store.look(BOB) is None
     assert len(store) == 1
     clock.now_s += 59.5
     assert not await store.delete(ALICE)

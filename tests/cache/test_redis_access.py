@@ -113,7 +113,7 @@ async def test_a_user_with_the_rights_that_states_need(guarded: RedisServer) -> 
     assert await store.head(ALICE) == append.held
     assert await store.append(ALICE, append)
     assert await store.get(ALICE) == after
-    assert await store.ttl_seconds(ALICE) is not None
+    assert await store.look(ALICE) is not None
     assert await store.delete(ALICE)
     await store.ping()
     # What it may not ask for is not told, and does no harm.

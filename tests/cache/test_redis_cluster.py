@@ -42,7 +42,7 @@ async def test_each_state_is_at_its_own_node(store: RedisStore, nodes: Cluster) 
         assert not await store.put(key, make_entry(key))
     for key in USERS:
         assert await store.get(key) == make_entry(key, key.name.encode())
-        assert await store.ttl_seconds(key) is not None
+        assert await store.look(key) is not None
     held = []
     for node in nodes.nodes:
         with client_of(node) as client:
@@ -90,7 +90,7 @@ async def test_a_slot_that_is_moving(store: RedisStore, nodes: Cluster) -> None:
     assert not await store.put(ALICE, make_entry(ALICE, b"late"))
     assert await store.put(ALICE, make_entry(ALICE, b"2", version=2))
     assert await store.get(ALICE) == make_entry(ALICE, b"2", version=2)
-    assert await store.ttl_seconds(ALICE) is not None
+    assert await store.look(ALICE) is not None
     with client_of(giver) as client:
         assert client.dbsize() == 0
     assert await store.delete(ALICE)

@@ -106,7 +106,7 @@ async def test_a_caller_with_little_time_waits_no_longer(faulty: Proxy) -> None:
         for call in (
             store.put(ALICE, make_entry(ALICE, version=2), timeout_s=0.01),
             store.delete(ALICE, timeout_s=0.01),
-            store.ttl_seconds(ALICE, timeout_s=0.01),
+            store.look(ALICE, timeout_s=0.01),
         ):
             with pytest.raises(StoreUnavailable, match="no time left"):
                 await call
@@ -315,7 +315,7 @@ async def test_whatever_a_server_answers_is_a_miss(kind: str, reply: bytes) -> N
             with suppress(StoreUnavailable):
                 await store.delete(ALICE)
             with suppress(StoreUnavailable):
-                await store.ttl_seconds(ALICE)
+                await store.look(ALICE)
             with suppress(StoreUnavailable):
                 await store.ping()
             with suppress(StoreUnavailable):

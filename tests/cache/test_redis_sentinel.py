@@ -39,7 +39,7 @@ async def test_states_are_on_the_primary(store: RedisStore, pair: SentinelPair) 
     assert await store.put(ALICE, make_entry(ALICE))
     assert not await store.put(ALICE, make_entry(ALICE))
     assert await store.get(ALICE) == make_entry(ALICE)
-    assert await store.ttl_seconds(ALICE) is not None
+    assert await store.look(ALICE) is not None
     with client_of(pair.primary) as client:
         assert client.exists(ALICE.name)
     assert await store.delete(ALICE)

@@ -10,7 +10,7 @@ import pytest
 import redis.asyncio
 
 from cache import Entry, RedisStore, StateKey, StateStore, StoreUnavailable
-from tests.cache.entries import ALICE, BOB, FINGERPRINT, grown, make_entry
+from tests.cache.entries import ALICE, BOB, FINGERPRINT, grown, make_entry, seconds_to_live
 from tests.cache.waiting import NO_HANG_S, eventually
 from tests.redis_server import RedisServer
 
@@ -24,7 +24,7 @@ OPERATIONS: dict[str, Callable[[StateStore], Coroutine[None, None, object]]] = {
     "append": lambda store: store.append(ALICE, grown(make_entry(ALICE), b"more")[0]),
     "head": lambda store: store.head(ALICE),
     "delete": lambda store: store.delete(ALICE),
-    "ttl_seconds": lambda store: store.ttl_seconds(ALICE),
+    "look": lambda store: store.look(ALICE),
     "ping": lambda store: store.ping(),
 }
 
@@ -59,7 +59,7 @@ async def test_every_key_expires_and_reading_renews(
         await store.put(ALICE, make_entry(ALICE, version=version))
         assert TTL_S - 60 < await client.ttl(ALICE.name) <= TTL_S
     await client.expire(ALICE.name, 30)
-    assert await store.ttl_seconds(ALICE) in range(1, 31)
+    assert await seconds_to_live(store, ALICE) in range(1, 31)
     await store.get(ALICE)
     assert TTL_S - 60 < await client.ttl(ALICE.name) <= TTL_S
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from cache import Entry, MemoryStore, RedisStore, StateKey, StateStore, read_entry
-from tests.cache.entries import ALICE, BOB, FINGERPRINT, TTL_S, make_entry
+from tests.cache.entries import ALICE, BOB, FINGERPRINT, TTL_S, make_entry, seconds_to_live
 
 pytestmark = pytest.mark.anyio
 
@@ -100,9 +100,9 @@ async def test_delete_forgets_a_user_under_every_model(store: StateStore) -> Non
 
 
 async def test_time_to_live_is_told(store: StateStore) -> None:
-    assert await store.ttl_seconds(ALICE) is None
+    assert await store.look(ALICE) is None
     await store.put(ALICE, make_entry(ALICE))
-    ttl_s = await store.ttl_seconds(ALICE)
+    ttl_s = await seconds_to_live(store, ALICE)
     assert ttl_s is not None
     assert TTL_S - 60 < ttl_s <= TTL_S
 

@@ -1,6 +1,7 @@
 """Owns one replica of the service without HTTP: its own connections, device tier and turns."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 from cache import RedisStore
 from model.checkpoint import Checkpoint
@@ -16,7 +17,9 @@ from service.schemas import EventIn, EventsRequest, RecommendRequest, RecommendR
 from service.settings import Settings
 from service.states import UserStates
 
-NO_HURRY = 120_000.0  # ms
+Mode = Literal["append", "replace"]
+
+NO_HURRY_MS = 120_000.0
 TTL_S = 3600
 
 
@@ -75,13 +78,13 @@ class Replica:
     async def close(self) -> None:
         await self._states.close()
 
-    async def add(self, user_id: str, events: list[EventIn], mode: str) -> None:
+    async def add(self, user_id: str, events: list[EventIn], mode: Mode) -> None:
         request = EventsRequest(user_id=user_id, events=events, history_mode=mode)
         answer = await self._recommender.add_events(request, "id")
         assert answer.stored
 
     async def recommend(
-        self, user_id: str, events: list[EventIn], mode: str, now_s: int
+        self, user_id: str, events: list[EventIn], mode: Mode, now_s: int
     ) -> RecommendResponse:
         """Of every item, once the state is written."""
         request = RecommendRequest(
@@ -94,7 +97,7 @@ class Replica:
             exclude_seen=False,
             include=["parts"],
         )
-        answer = await self._recommender.recommend(request, "id", Deadline.after_ms(NO_HURRY))
+        answer = await self._recommender.recommend(request, "id", Deadline.after_ms(NO_HURRY_MS))
         await self._recommender.drain()
         return answer
 

@@ -33,7 +33,7 @@ from service.handover import Handover, Outcome
 from service.scheduler import EngineThread
 from service.schemas import EventIn, RecommendResponse
 from tests.model.builders import TOLERANCE, make_network, tiny_config
-from tests.properties.replica import Model, Replica, open_store
+from tests.properties.replica import Mode, Model, Replica, open_store
 from tests.reference import ReferenceHistory, inherited
 from tests.service.builders import single_thread
 
@@ -49,7 +49,7 @@ DEVICE_BYTES = (1 << 20, 0, 3000)
 users = st.sampled_from(USERS)
 replicas = st.integers(0, len(DEVICE_BYTES) - 1)
 models = st.integers(0, 1)
-modes = st.sampled_from(["append"] * 4 + ["replace"])
+modes: st.SearchStrategy[Mode] = st.sampled_from(("append", "append", "append", "replace"))
 seconds = st.sampled_from([START_S + s for s in (0, 1, 1, 2, 3, 60, 61, 4_000, 1_000_000)])
 events = st.lists(
     st.builds(
@@ -105,7 +105,7 @@ class Replicas(RuleBasedStateMachine):
     def _of(self, model: Model, user: str) -> ReferenceHistory:
         return self._expected[model.fingerprint, user]
 
-    def _offer(self, model: Model, user: str, offered: list[EventIn], mode: str) -> None:
+    def _offer(self, model: Model, user: str, offered: list[EventIn], mode: Mode) -> None:
         _offer(self._of(model, user), model, offered, mode)
 
     def _lose(self, model: Model, user: str) -> None:
@@ -114,13 +114,13 @@ class Replicas(RuleBasedStateMachine):
     # What clients do
 
     @rule(at=replicas, user=users, offered=events, mode=modes)
-    def add(self, at: int, user: str, offered: list[EventIn], mode: str) -> None:
+    def add(self, at: int, user: str, offered: list[EventIn], mode: Mode) -> None:
         replica = self._replicas[at]
         self._run(replica.add(user, offered, mode))
         self._offer(replica.model, user, offered, mode)
 
     @rule(at=replicas, user=users, offered=events, mode=modes, now_s=seconds)
-    def recommend(self, at: int, user: str, offered: list[EventIn], mode: str, now_s: int) -> None:
+    def recommend(self, at: int, user: str, offered: list[EventIn], mode: Mode, now_s: int) -> None:
         replica = self._replicas[at]
         answer = self._run(replica.recommend(user, offered, mode, now_s))
         self._offer(replica.model, user, offered, mode)
@@ -223,7 +223,7 @@ class Replicas(RuleBasedStateMachine):
         return stored.state.history.events, stored.state.history.anchor
 
 
-def _offer(history: ReferenceHistory, model: Model, offered: list[EventIn], mode: str) -> None:
+def _offer(history: ReferenceHistory, model: Model, offered: list[EventIn], mode: Mode) -> None:
     known = [event for event in map(model.event, offered) if event]
     if mode == "replace":
         history.replace(known)
@@ -259,10 +259,15 @@ def assert_right(
 
 def test_any_interleaving_is_exact(redis_url: str) -> None:
     thread, both = EngineThread(max_queue=8), make_models()
+
+    class Here(Replicas):
+        def __init__(self) -> None:
+            super().__init__(redis_url, both, thread)
+
     try:
         with single_thread():
             run_state_machine_as_test(
-                lambda: Replicas(redis_url, both, thread),
+                Here,
                 settings=settings(
                     max_examples=NUM_EXAMPLES,
                     stateful_step_count=NUM_STEPS,

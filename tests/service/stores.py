@@ -1,6 +1,6 @@
 """Owns stores that misbehave on purpose."""
 
-from cache import Append, Entry, Header, MemoryStore, StateKey, StoreUnavailable
+from cache import Append, Entry, Header, Held, MemoryStore, StateKey, StoreUnavailable
 
 
 def roomy_store() -> MemoryStore:
@@ -28,7 +28,7 @@ class BrokenStore(MemoryStore):
     async def delete(self, key: StateKey, **_: object) -> bool:
         raise StoreUnavailable(f"down, as {key.name} finds out")
 
-    async def ttl_seconds(self, key: StateKey, **_: object) -> int | None:
+    async def look(self, key: StateKey, **_: object) -> Held | None:
         raise StoreUnavailable(f"down, as {key.name} finds out")
 
 

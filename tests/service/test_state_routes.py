@@ -19,7 +19,7 @@ async def test_the_state_that_is_held(service: Service, checkpoint: Checkpoint) 
     assert state == {
         "user_id": "u",
         "fingerprint": checkpoint.digests().fingerprint.hex(),
-        "tier": "memory",
+        "tiers": ["device", "memory"],
         "num_events": 8,
         "num_final": 7,
         "anchor": 12,

@@ -154,7 +154,7 @@ async def test_a_store_that_fails_is_a_miss_that_tells_error(
     assert len(loaded.stored.state.history) == 0
     assert await states.save("u", loaded.stored, state) is None
     with pytest.raises(StoreUnavailable):
-        await states.peek("u")
+        await states.look("u")
     with pytest.raises(StoreUnavailable):
         await states.forget("u")
 
@@ -175,13 +175,13 @@ async def test_what_this_checkpoint_can_not_have_written_is_a_miss_and_is_writte
 
 
 async def test_forgetting_and_looking(states: UserStates, state: UserState) -> None:
-    assert await states.peek("u") is None
+    assert await states.look("u") is None
     assert await states.forget("u") is False
     await states.save("u", (await states.load("u")).stored, state)
-    found = await states.peek("u")
+    found = await states.look("u")
     assert found is not None
-    entry, ttl_s = found
-    assert entry.header.num_events == 4
-    assert ttl_s == 60
+    held, tiers = found
+    assert (held.header.num_events, held.ttl_s) == (4, 60)
+    assert tiers == ["device", "memory"]
     assert await states.forget("u") is True
     assert (await states.load("u")).status == "miss"
