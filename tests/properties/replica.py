@@ -1,7 +1,8 @@
 """Owns one replica of the service without HTTP: its own connections, device tier and turns."""
 
+from collections.abc import Coroutine
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from cache import RedisStore
 from model.checkpoint import Checkpoint
@@ -16,6 +17,7 @@ from service.scheduler import EngineThread
 from service.schemas import EventIn, EventsRequest, RecommendRequest, RecommendResponse
 from service.settings import Settings
 from service.states import UserStates
+from service.updates import Offer, Updates
 
 Mode = Literal["append", "replace"]
 
@@ -59,6 +61,7 @@ class Replica:
         self._states = UserStates(
             self.store, codec, model.engine.empty_state, self._device, metrics
         )
+        self._updates = Updates(model.checkpoint, model.engine, thread, self._states)
         self._recommender = Recommender(
             Parts(
                 checkpoint=model.checkpoint,
@@ -82,6 +85,16 @@ class Replica:
         request = EventsRequest(user_id=user_id, events=events, history_mode=mode)
         answer = await self._recommender.add_events(request, "id")
         assert answer.stored
+
+    async def add_overtaken(
+        self, user_id: str, events: list[EventIn], others: Coroutine[Any, Any, None]
+    ) -> None:
+        """Others write between this one's reading and its writing."""
+        offer = Offer.of(self.model.checkpoint, events, replace=False)
+        async with self._states.turn(user_id):
+            loaded = await self._states.load(user_id)
+            await others
+            assert (await self._updates.store(user_id, loaded, offer)).stored
 
     async def recommend(
         self, user_id: str, events: list[EventIn], mode: Mode, now_s: int

@@ -7,7 +7,6 @@ time. A number format of stored states would be one more argument of `Replica` a
 
 import asyncio
 import os
-from copy import deepcopy
 from itertools import product
 from typing import Any
 
@@ -86,7 +85,8 @@ class Replicas(RuleBasedStateMachine):
         self._client = redis.Redis.from_url(url)
         self._client.flushdb()
         self._looker = open_store(url)
-        self._replicas = [Replica(both[0], url, thread, size) for size in DEVICE_BYTES]
+        started = zip((both[0], both[0], both[1]), DEVICE_BYTES, strict=True)
+        self._replicas = [Replica(model, url, thread, size) for model, size in started]
         self._expected = {
             (model.fingerprint, user): ReferenceHistory(model.checkpoint.config.window)
             for model, user in product(both, USERS)
@@ -130,30 +130,15 @@ class Replicas(RuleBasedStateMachine):
     def score(self, at: int, user: str, now_s: int) -> None:
         self.recommend(at, user, [], "append", now_s)
 
-    @rule(at=st.tuples(replicas, replicas), user=users, both=st.tuples(events, events))
-    def race(
-        self, at: tuple[int, int], user: str, both: tuple[list[EventIn], list[EventIn]]
+    @rule(at=st.permutations(range(len(DEVICE_BYTES))), user=users, mine=events, theirs=events)
+    def overtaken(
+        self, at: list[int], user: str, mine: list[EventIn], theirs: list[EventIn]
     ) -> None:
-        """Two replicas at once: as if one had come after the other."""
-        racers = [self._replicas[place] for place in at]
-
-        async def together() -> None:
-            adds = [r.add(user, e, "append") for r, e in zip(racers, both, strict=True)]
-            await asyncio.gather(*adds)
-
-        self._run(together())
-        for model in {racer.model.fingerprint: racer.model for racer in racers}.values():
-            mine = [e for r, e in zip(racers, both, strict=True) if r.model is model]
-            outcomes = []
-            for order in (mine, mine[::-1]):
-                outcome = deepcopy(self._of(model, user))
-                for offered in order:
-                    _offer(outcome, model, offered, "append")
-                outcomes.append(outcome)
-            held = self._held(model, user)
-            assert held in [(outcome.held, outcome.num_gone) for outcome in outcomes]
-            won = next(o for o in outcomes if (o.held, o.num_gone) == held)
-            self._expected[model.fingerprint, user] = won
+        """A replica writes between another's reading and writing: the loser reads again."""
+        slow, fast = (self._replicas[place] for place in at[:2])
+        self._run(slow.add_overtaken(user, mine, fast.add(user, theirs, "append")))
+        self._offer(fast.model, user, theirs, "append")
+        self._offer(slow.model, user, mine, "append")
 
     @rule(at=replicas, user=users)
     def forget(self, at: int, user: str) -> None:
