@@ -37,7 +37,7 @@ from tests.reference import ReferenceHistory, inherited
 from tests.service.builders import single_thread
 
 EXAMPLES = "MFALCON_TEST_EXAMPLES"
-NUM_EXAMPLES = int(os.environ.get(EXAMPLES, "12"))
+NUM_EXAMPLES = int(os.environ.get(EXAMPLES, "40"))
 NUM_STEPS = 30
 
 USERS = ("ann", "bob")
@@ -135,7 +135,8 @@ class Replicas(RuleBasedStateMachine):
         self, at: list[int], user: str, mine: list[EventIn], theirs: list[EventIn]
     ) -> None:
         """A replica writes between another's reading and writing: the loser reads again."""
-        slow, fast = (self._replicas[place] for place in at[:2])
+        slow, *others = (self._replicas[place] for place in at)
+        fast = min(others, key=lambda other: other.model is not slow.model)
         self._run(slow.add_overtaken(user, mine, fast.add(user, theirs, "append")))
         self._offer(fast.model, user, theirs, "append")
         self._offer(slow.model, user, mine, "append")
