@@ -1,6 +1,6 @@
 """Owns cutting users' histories into padded batches of similar length.
 
-Never depends on anything but the seed and the epoch, so a resumed run sees the same batches.
+Never depends on anything but the seed, so a resumed run sees the same batches.
 """
 
 from collections.abc import Sequence
@@ -34,11 +34,9 @@ def training_windows(
     return windows
 
 
-def epoch_steps(
-    windows: Sequence[History], batch_users: int, *, seed: int, epoch: int
-) -> list[list[int]]:
+def epoch_steps(windows: Sequence[History], batch_users: int, *, seed: int) -> list[list[int]]:
     """All windows once, as indices: a list per step, of windows of similar length."""
-    generator = torch.Generator().manual_seed(seed * 1_000_003 + epoch)
+    generator = torch.Generator().manual_seed(seed)
     lengths = torch.tensor([len(window) for window in windows])
     order = torch.randperm(len(windows), generator=generator)
     groups: list[Tensor] = []

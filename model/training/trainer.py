@@ -188,13 +188,14 @@ class Trainer:
 
     @property
     def _epoch_seed(self) -> int:
+        """Of all that is drawn for this epoch: ties, order, batches."""
         return self._options.seed * 1_000_003 + self.epoch
 
     def _train_epoch(self, on_batch: Callable[[int, int], None]) -> float:
         options = self._options
         self.network.train()
         windows = self._windows()
-        steps = epoch_steps(windows, options.batch_users, seed=options.seed, epoch=self.epoch)
+        steps = epoch_steps(windows, options.batch_users, seed=self._epoch_seed)
         total = 0.0
         for number, step in enumerate(steps):
             done = self.epoch * len(steps) + number

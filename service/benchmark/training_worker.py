@@ -82,8 +82,7 @@ def main(contender: str, data: str, threads: int, seed: int) -> None:
 
     windows = training_windows(seen.histories(), LENGTH, last_only=True)
     steps = [
-        [windows[place] for place in step]
-        for step in epoch_steps(windows, BATCH_USERS, seed=seed, epoch=0)
+        [windows[place] for place in step] for step in epoch_steps(windows, BATCH_USERS, seed=seed)
     ]
     optimizer = torch.optim.AdamW(network.parameters(), lr=1e-3, betas=(0.9, 0.98), weight_decay=0)
     network.eval()
