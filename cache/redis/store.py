@@ -133,7 +133,7 @@ class RedisStore:
         """Store for `ttl_s` what was made of the user's state under another model.
 
         False, and nothing was changed, if that state has another header than `source` by now or
-        is gone, so that what was forgotten does not come back; or if the key holds a state.
+        is gone, so that what was forgotten does not come back; or if the key holds anything.
         """
         require_owner(key, entry.header)
         origin = replace(key, fingerprint=source.fingerprint)
@@ -144,8 +144,7 @@ class RedisStore:
                 ("GETRANGE", key.name, 0, HEADER_BYTES - 1),
                 ("GETRANGE", origin.name, 0, HEADER_BYTES - 1),
             )
-            present = Header.unpack(held or b"")
-            if head != source.pack() or (present and is_owned(present, key)):
+            if head != source.pack() or held != b"":
                 await session.call(("UNWATCH",))
                 return False
             return await session.transaction(_pack_set(key.name, entry, max(1, ttl_s)))

@@ -86,11 +86,16 @@ async def test_peeking_renews_nothing_and_tells_of_sound_states_only(
     await store.close()
 
 
-async def test_a_damaged_value_makes_way(redis_url: str, client: redis.Redis) -> None:
+async def test_whatever_else_is_there_stays_too(redis_url: str, client: redis.Redis) -> None:
     store = RedisStore.from_url(redis_url, ttl_s=TTL_S, timeout_s=10.0)
     source = make_entry(ALICE)
     await store.put(ALICE, source)
-    client.set(HEIR.name, make_entry(BOB).value())
+    client.set(HEIR.name, "x")
+    assert not await store.derive(HEIR, make_entry(HEIR), source.header, ttl_s=40)
+    client.delete(HEIR.name)
+    client.lpush(HEIR.name, "a list")
+    assert not await store.derive(HEIR, make_entry(HEIR), source.header, ttl_s=40)
+    client.delete(HEIR.name)
     assert await store.derive(HEIR, make_entry(HEIR), source.header, ttl_s=0)
     assert await store.peek(HEIR) == (make_entry(HEIR), 1)
     await store.close()
