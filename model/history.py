@@ -56,6 +56,11 @@ class History:
         columns = (self.items.tolist(), self.actions.tolist(), self.timestamps.tolist())
         return [Event(*row) for row in zip(*columns, strict=True)]
 
+    @property
+    def num_known(self) -> int:
+        """The user's events so far, those before the window included."""
+        return self.anchor + len(self)
+
     def cut(self, start: int | None, stop: int | None) -> "History":
         """Events `start` to `stop` as a slice counts them; what is cut off in front is counted."""
         first, last, _ = slice(start, stop).indices(len(self))

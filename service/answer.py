@@ -20,6 +20,7 @@ from service.schemas import (
     Timing,
 )
 from service.states import Loaded
+from service.updates import Offer
 
 NO_HISTORY = "no_history"
 """No known event of this user: ranked by the prior, which is complete as far as the model goes."""
@@ -27,8 +28,11 @@ NO_HISTORY = "no_history"
 HISTORY_INCOMPLETE = "history_incomplete"
 """Fewer events are held than `history_size` tells; send them with history_mode replace."""
 
+HISTORY_UNAVAILABLE = "history_unavailable"
+"""The history provider was asked and gave no answer that can be used: ranked by what is held."""
+
 STORE_UNAVAILABLE = "store_unavailable"
-"""The state could not be read: ranked by the events of the request alone."""
+"""The state could not be read: ranked by the events of the request, and a copy if one is held."""
 
 UNSCORED_CANDIDATES = "unscored_candidates"
 """The deadline came before all candidates were scored; the rest follow in retrieval order."""
@@ -36,7 +40,13 @@ UNSCORED_CANDIDATES = "unscored_candidates"
 POPULARITY = "popularity"
 """The deadline came before the engine was free: popularity order, the model was not run."""
 
-_INCOMPLETE = {HISTORY_INCOMPLETE, STORE_UNAVAILABLE, UNSCORED_CANDIDATES, POPULARITY}
+_INCOMPLETE = {
+    HISTORY_INCOMPLETE,
+    HISTORY_UNAVAILABLE,
+    STORE_UNAVAILABLE,
+    UNSCORED_CANDIDATES,
+    POPULARITY,
+}
 
 
 class Answering:
@@ -53,6 +63,7 @@ class Answering:
         job: RankJob,
         ranking: Ranking | None,
         loaded: Loaded,
+        offer: Offer,
         *,
         request_id: str,
         missing_item_ids: list[str],
@@ -61,7 +72,7 @@ class Answering:
     ) -> RecommendResponse:
         """`ranking` is None if the engine was not reached in time."""
         ranked = by_prior(self._engine, job) if ranking is None else ranking.items
-        degraded = _degraded(request, job, ranking, loaded)
+        degraded = _degraded(request, job, ranking, loaded, offer)
         self._count(ranking, degraded)
         timing = _timing(job, ranking, cache_ms, began_s)
         self._observe(timing)
@@ -114,13 +125,18 @@ class Answering:
 
 
 def _degraded(
-    request: RecommendRequest, job: RankJob, ranking: Ranking | None, loaded: Loaded
+    request: RecommendRequest,
+    job: RankJob,
+    ranking: Ranking | None,
+    loaded: Loaded,
+    offer: Offer,
 ) -> list[str]:
-    known = job.history.anchor + len(job.history)
+    known = job.history.num_known
     reasons = {
         NO_HISTORY: not len(job.history),
         HISTORY_INCOMPLETE: request.history_size is not None and request.history_size > known,
-        STORE_UNAVAILABLE: loaded.status == "error" and request.history_mode != "replace",
+        HISTORY_UNAVAILABLE: offer.lacks_past,
+        STORE_UNAVAILABLE: loaded.status == "error" and not offer.replace and offer.past is None,
         UNSCORED_CANDIDATES: ranking is not None and ranking.num_unscored > 0,
         POPULARITY: ranking is None,
     }

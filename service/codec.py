@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from cache import DIGEST_BYTES, Append, Dtype, Entry, Header, StateKey, user_digest
+from cache import DIGEST_BYTES, HEADER_BYTES, Append, Dtype, Entry, Header, StateKey, user_digest
 from model.config import HSTUConfig
 from model.engine.encoder import num_final_rows
 from model.engine.state import UserState
@@ -46,6 +46,13 @@ class StateCodec:
 
     def key(self, user_id: str) -> StateKey:
         return StateKey(user_id, self.fingerprint)
+
+    def cost(self, num_events: int) -> tuple[int, int]:
+        """Rows that the state of a history of that length keeps, and its bytes in the store."""
+        num_events = min(num_events, self._config.window.capacity)
+        num_rows = num_final_rows(self._config, num_events)
+        num_bytes = num_rows * self._row.itemsize + (num_events - num_rows) * _EVENT.itemsize
+        return num_rows, HEADER_BYTES + num_bytes
 
     def encode(self, user_id: str, state: UserState, version: int) -> Entry:
         """The whole state as the store's `version`."""

@@ -9,6 +9,7 @@ import heapq
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -54,17 +55,18 @@ async def survey(
     Each use renews the time to live, so what is left of it tells. Raises StoreUnavailable.
     """
     found, hottest, num_scanned = Survey(), list[tuple[int, str]](), 0
-    async for held in store.scan():
-        if num_scanned == max_scanned:
-            found.complete = False
-            break
-        num_scanned += 1
-        if held.key.fingerprint != fingerprint:
-            found.others[held.key.fingerprint.hex()] += 1
-        elif held.ttl_s is not None:
-            found.num_states += 1
-            push = heapq.heappush if len(hottest) < max_users else heapq.heappushpop
-            push(hottest, (held.ttl_s, held.key.user_id))
+    async with aclosing(store.scan()) as states:
+        async for held in states:
+            if num_scanned == max_scanned:
+                found.complete = False
+                break
+            num_scanned += 1
+            if held.key.fingerprint != fingerprint:
+                found.others[held.key.fingerprint.hex()] += 1
+            elif held.ttl_s is not None:
+                found.num_states += 1
+                push = heapq.heappush if len(hottest) < max_users else heapq.heappushpop
+                push(hottest, (held.ttl_s, held.key.user_id))
     found.users = [user_id for _, user_id in sorted(hottest, reverse=True)]
     return found
 

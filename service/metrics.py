@@ -3,7 +3,14 @@
 The registry is passed in, so that two apps can live in one process.
 """
 
+import math
+from collections.abc import Callable, Iterator
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.core import CounterMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from service.cost import CostModel
 
 _SECONDS = tuple(0.0005 * 1.6**k for k in range(20))  # 0.5 ms to 3.8 s
 
@@ -37,9 +44,37 @@ class Metrics:
             ["tier", "status"],
             registry=registry,
         )
+        self.sources = Counter(
+            "mfalcon_state_source",
+            "Requests by where their history came from: device, memory, redis, provider; "
+            "recomputed: a stored state was not worth fetching; none: from the request alone",
+            ["source"],
+            registry=registry,
+        )
+        self.state_bytes = Counter(
+            "mfalcon_state_bytes",
+            "Bytes of states into and out of a tier",
+            ["tier", "direction"],
+            registry=registry,
+        )
+        self.history_requests = Counter(
+            "mfalcon_history_requests",
+            "Questions to the history provider: found, none, failed, skipped after failures",
+            ["outcome"],
+            registry=registry,
+        )
+        self._costs = Gauge(
+            "mfalcon_cost_seconds",
+            "What fetch or recompute is decided by: round_trip, fetched_mib, encoded_row; "
+            "NaN while unknown",
+            ["of"],
+            registry=registry,
+        )
+        self._evictions = _Evictions()
+        registry.register(self._evictions)
         self.rows = Counter(
             "mfalcon_event_rows",
-            "Event rows reused from the state, and encoded",
+            "Event rows of recommendations: reused from the state, and encoded",
             ["kind"],
             registry=registry,
         )
@@ -81,5 +116,35 @@ class Metrics:
             registry=registry,
         )
 
+    def watch_costs(self, costs: CostModel) -> None:
+        fetch, encode = costs.fetch, costs.encode
+        of = self._costs.labels
+        of("round_trip").set_function(lambda: _known(fetch.fixed_s))
+        of("fetched_mib").set_function(lambda: _known(fetch.per_unit_s) * (1 << 20))
+        of("encoded_row").set_function(lambda: _known(encode.per_unit_s))
+
+    def watch_evictions(self, tier: str, count: Callable[[], int]) -> None:
+        """Count what a tier of this process dropped for want of space; Redis counts its own."""
+        self._evictions.counts[tier] = count
+
     def exposition(self) -> bytes:
         return generate_latest(self.registry)
+
+
+def _known(seconds: float | None) -> float:
+    return math.nan if seconds is None else seconds
+
+
+class _Evictions(Collector):
+    """Reads counts that others keep."""
+
+    def __init__(self) -> None:
+        self.counts: dict[str, Callable[[], int]] = {}
+
+    def collect(self) -> Iterator[Metric]:
+        found = CounterMetricFamily(
+            "mfalcon_evictions", "States dropped for want of space in a tier", labels=["tier"]
+        )
+        for tier, count in self.counts.items():
+            found.add_metric([tier], count())
+        yield found

@@ -16,8 +16,10 @@ from model.checkpoint import Checkpoint
 from model.engine.engine import Engine
 from model.engine.state import UserState
 from service.answer import Answering
+from service.backfill import Backfill
 from service.deadline import Deadline
 from service.errors import DeadlineExceeded, TooLarge
+from service.history_provider import HistoryProvider
 from service.metrics import Metrics
 from service.ranking import Ranking, RankJob, rank
 from service.scheduler import EngineThread, Expired
@@ -46,6 +48,7 @@ class Parts:
     engine: Engine
     thread: EngineThread
     states: UserStates
+    provider: HistoryProvider | None
     settings: Settings
     metrics: Metrics
 
@@ -57,6 +60,7 @@ class Recommender:
         self.checkpoint, self.engine, self.states = parts.checkpoint, parts.engine, parts.states
         self._thread, self._settings, self._metrics = parts.thread, parts.settings, parts.metrics
         self._updates = Updates(parts.checkpoint, parts.engine, parts.thread, parts.states)
+        self._backfill = Backfill(self._updates, parts.provider)
         self._answering = Answering(parts.checkpoint, parts.engine, parts.metrics)
         self._writes: set[asyncio.Task[None]] = set()
 
@@ -78,8 +82,9 @@ class Recommender:
         candidates, missing = self._candidates(request)
         async with self.states.turn(request.user_id) as turn:
             asked = time.monotonic()
-            # Half of what is left: a store that hangs leaves the other half to rank in.
-            loaded = await self.states.load(request.user_id, deadline.remaining_s / 2)
+            loaded, offer = await self._held(
+                request.user_id, offer, deadline=deadline, history_size=request.history_size
+            )
             cache_ms = (time.monotonic() - asked) * 1000
             history, _ = self._updates.apply(offer, loaded.stored.state.history)
             job = RankJob(
@@ -94,6 +99,9 @@ class Recommender:
                 submitted_s=time.monotonic(),
             )
             ranking = await self._rank(job)
+            if ranking is not None and ranking.encoded.num_encoded:
+                num_rows = ranking.encoded.num_encoded - 1
+                self.states.costs.encoded(num_rows, ranking.encode_ms / 1000)
             if history is not loaded.stored.state.history:
                 # Answered first, written behind; the user's next request waits for the write.
                 state = None if ranking is None else ranking.encoded.state
@@ -103,6 +111,7 @@ class Recommender:
             job,
             ranking,
             loaded,
+            offer,
             request_id=request_id,
             missing_item_ids=list(dict.fromkeys(missing + offer.missing_item_ids)),
             cache_ms=cache_ms,
@@ -117,7 +126,7 @@ class Recommender:
         """
         offer = self._offer(request.events, request.history_mode)
         async with self.states.turn(request.user_id):
-            loaded = await self.states.load(request.user_id)
+            loaded, offer = await self._held(request.user_id, offer)
             outcome = await self._updates.store(request.user_id, loaded, offer)
         return EventsResponse(
             request_id=request_id,
@@ -134,6 +143,35 @@ class Recommender:
         """Wait until every answered request's state is written."""
         while self._writes:
             await asyncio.wait(self._writes)
+
+    async def close(self) -> None:
+        """Let go of the store and of the history provider."""
+        await self.states.close()
+        await self._backfill.close()
+
+    async def _held(
+        self,
+        user_id: str,
+        offer: Offer,
+        *,
+        deadline: Deadline | None = None,
+        history_size: int | None = None,
+    ) -> tuple[Loaded, Offer]:
+        """What is held of the user, and the offer with what else is known."""
+
+        def half_s() -> float | None:
+            """Of what is left: whoever hangs leaves the other half to rank in."""
+            return None if deadline is None else deadline.remaining_s / 2
+
+        # A history without events is no reason to pass a state over: it has to be written down.
+        num_known = len(offer.events) if offer.replace and offer.events else None
+        loaded = await self.states.load(user_id, half_s(), num_known=num_known)
+        offer = await self._backfill.complete(
+            user_id, loaded, offer, history_size=history_size, timeout_s=half_s()
+        )
+        source = loaded.tier or ("recomputed" if loaded.status == "recomputed" else "none")
+        self._metrics.sources.labels("provider" if offer.past else source).inc()
+        return loaded, offer
 
     async def _rank(self, job: RankJob) -> Ranking | None:
         """None if the deadline passed before the engine was free."""

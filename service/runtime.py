@@ -19,6 +19,7 @@ from service.codec import StateCodec
 from service.device_tier import DeviceTier
 from service.embedded import EmbeddedUnavailable, EmbeddedValkey
 from service.errors import NotReady
+from service.history_provider import HistoryProvider
 from service.lifecycle import Lifecycle, Phase
 from service.metrics import Metrics
 from service.recommender import Parts, Recommender
@@ -62,11 +63,13 @@ class Runtime:
         await self._thread.submit(lambda: warm_up(engine, microbatch=settings.microbatch))
         fingerprint = checkpoint.digests().fingerprint
         codec = StateCodec(checkpoint.config, fingerprint, engine.device)
+        device = DeviceTier(settings.device_cache_bytes)
+        self.metrics.watch_evictions("device", lambda: device.evictions)
         states = UserStates(
             self._open_store(),
             codec,
             engine.empty_state,
-            DeviceTier(settings.device_cache_bytes),
+            device,
             self.metrics,
             self._watch.is_full,
         )
@@ -76,6 +79,7 @@ class Runtime:
                 engine=engine,
                 thread=self._thread,
                 states=states,
+                provider=self._open_provider(checkpoint),
                 settings=settings,
                 metrics=self.metrics,
             )
@@ -101,7 +105,7 @@ class Runtime:
             await self._thread.close()
         await self._watch.close()
         if self._recommender is not None:
-            await self._recommender.states.close()
+            await self._recommender.close()
         if self._embedded is not None:
             await asyncio.to_thread(self._embedded.stop)
         self.lifecycle.enter(Phase.STOPPED)
@@ -146,7 +150,9 @@ class Runtime:
                 _log.warning("embedded_store_unavailable", detail=str(error), instead="memory")
                 url = "memory"
         if url == "memory":
-            return MemoryStore(settings.store_memory_bytes, settings.state_ttl_s)
+            memory = MemoryStore(settings.store_memory_bytes, settings.state_ttl_s)
+            self.metrics.watch_evictions("memory", lambda: memory.evictions)
+            return memory
         store = RedisStore.from_url(
             url,
             ttl_s=settings.state_ttl_s,
@@ -155,6 +161,18 @@ class Runtime:
         )
         self._watch.begin(store)
         return store
+
+    def _open_provider(self, checkpoint: Checkpoint) -> HistoryProvider | None:
+        settings = self.settings
+        if not settings.history_url:
+            return None
+        return HistoryProvider(
+            settings.history_url,
+            checkpoint,
+            timeout_s=settings.history_timeout_ms / 1000,
+            max_bytes=settings.max_body_bytes,
+            metrics=self.metrics,
+        )
 
 
 def pick_device(device: str) -> str:

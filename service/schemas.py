@@ -90,8 +90,9 @@ class ModelInfo(_Answer):
 
 
 class CacheInfo(_Answer):
-    status: Literal["hit", "miss", "error"] = Field(
-        description="error: the store did not answer; the history is what the request brought"
+    status: Literal["hit", "miss", "recomputed", "error"] = Field(
+        description="recomputed: a stored state was not worth fetching; error: the store did not "
+        "answer"
     )
     tier: Tier | None = Field(
         description="which tier had the state; device: this process, as tensors"
@@ -128,7 +129,9 @@ class EventsResponse(_Answer):
     too_old: int = Field(description="events older than the window, not added")
     missing_item_ids: list[str]
     num_events: int = Field(description="events in the user's window now")
-    stored: bool = Field(description="false: the store did not answer; send the events again")
+    stored: bool = Field(
+        description="false: the store or the history provider did not answer; send them again"
+    )
 
 
 class StateResponse(_Answer):

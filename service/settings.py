@@ -7,6 +7,7 @@ Never reads settings at import time; the command line builds one `Settings` and 
 from pathlib import Path
 from typing import Any, Literal
 
+import httpx
 from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import (
     BaseSettings,
@@ -69,6 +70,17 @@ class Settings(BaseSettings):
     state_ttl_s: int = Field(
         default=7 * 86_400, ge=1, description="seconds a state is kept after its last use"
     )
+    history_url: str = Field(
+        default="",
+        description="http:// or https:// endpoint of the product that is asked for the history of "
+        "a user the store has nothing of; empty: none",
+    )
+    history_timeout_ms: float = Field(
+        default=100,
+        gt=0,
+        description="longest wait for the history, and never more than half of what a request has "
+        "left",
+    )
     device: Literal["auto", "cpu", "cuda"] = Field(
         default="auto", description="where the model runs; auto takes a GPU if there is one"
     )
@@ -100,7 +112,9 @@ class Settings(BaseSettings):
         default=1000, gt=0, description="latency budget of a request that names none, and the most"
     )
     max_body_bytes: int = Field(
-        default=2 << 20, ge=1024, description="largest request body, checked before parsing"
+        default=2 << 20,
+        ge=1024,
+        description="largest request body, and answer of `history_url`, checked before parsing",
     )
     max_candidates: int = Field(default=10_000, ge=1, description="most candidates in a request")
     max_events: int = Field(default=10_000, ge=1, description="most events in a request")
@@ -116,6 +130,20 @@ class Settings(BaseSettings):
             return value
         raise ValueError(f"is `embedded`, `memory` or a URL beginning with {', '.join(_SCHEMES)}")
 
+    @field_validator("history_url")
+    @classmethod
+    def _known_history(cls, value: str) -> str:
+        try:
+            url = httpx.URL(value)
+        except httpx.InvalidURL:
+            url = httpx.URL()
+        is_whole = url.scheme in ("http", "https") and url.host and (url.port or 0) < 1 << 16
+        if value and not is_whole:
+            raise ValueError(
+                "is empty or a URL of http:// or https://, a host, and more if need be"
+            )
+        return value
+
     @classmethod
     def settings_customise_sources(
         cls, settings_cls: type[BaseSettings], *sources: Any, **more: PydanticBaseSettingsSource
@@ -125,9 +153,9 @@ class Settings(BaseSettings):
         return (more["init_settings"], more["env_settings"])
 
     def masked(self) -> dict[str, object]:
-        """Effective values for printing; the store's credentials are left out."""
+        """Effective values for printing; credentials in URLs are left out."""
         values = self.model_dump(mode="json")
-        values["store"] = mask_url(self.store)
+        values |= {"store": mask_url(self.store), "history_url": mask_url(self.history_url)}
         return values
 
 
@@ -155,7 +183,7 @@ def load_settings(flags: dict[str, Any], config: Path | None = None) -> Settings
 
 
 def mask_url(url: str) -> str:
-    """A store's URL without user name, password and options, which may hold them too."""
+    """A URL without user name, password and options, which may hold them too."""
     scheme, separator, rest = url.partition("://")
     rest, question, _ = rest.partition("?")
     credentials, _, host = rest.rpartition("@")

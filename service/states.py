@@ -11,9 +11,10 @@ from typing import Literal, Self
 
 import structlog
 
-from cache import Header, Held, StateStore, StoreFull, StoreUnavailable
+from cache import HEADER_BYTES, Header, Held, StateKey, StateStore, StoreFull, StoreUnavailable
 from model.engine.state import UserState
 from service.codec import StateCodec, StoredState
+from service.cost import CostModel
 from service.device_tier import DeviceTier
 from service.metrics import Metrics
 from service.schemas import Tier
@@ -24,9 +25,19 @@ _WARN_EVERY_S = 30.0
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
+    """What a request starts from.
+
+    `recomputed`: the store holds something that was not fetched, as encoding is expected to be
+    faster. With `error` the store did not answer; a state there is a copy it confirmed lately.
+    """
+
     stored: StoredState
-    status: Literal["hit", "miss", "error"]
+    status: Literal["hit", "miss", "recomputed", "error"]
     tier: Tier | None
+
+    @property
+    def is_unconfirmed(self) -> bool:
+        return self.status == "error" and self.tier is not None
 
 
 class Turn:
@@ -81,6 +92,8 @@ class UserStates:
         self._on_full = on_full
         self._store, self._codec, self._empty, self._metrics = store, codec, empty, metrics
         self._device = device
+        self.costs = CostModel()
+        metrics.watch_costs(self.costs)
         self._queues: dict[str, _Queue] = {}
         self._warned_at = -_WARN_EVERY_S
 
@@ -96,33 +109,59 @@ class UserStates:
 
         return Turn(queue.lock, done)
 
-    async def load(self, user_id: str, timeout_s: float | None = None) -> Loaded:
+    async def load(
+        self, user_id: str, timeout_s: float | None = None, *, num_known: int | None = None
+    ) -> Loaded:
         """The user's state; an empty one of version 0 on a miss or when the store fails.
 
         A state held here is used if the store still has its header: another replica may have
         extended it, or somebody may have asked for it to be forgotten. `timeout_s` can only
-        shorten the store's own timeout.
+        shorten the store's own timeout. `num_known`: the caller knows the whole history, of so
+        many events, and can do without the state.
         """
         nothing, key = StoredState(self._empty()), self._codec.key(user_id)
         try:
             held = self._device.get(user_id)
             if held is not None:
-                if await self._store.head(key, timeout_s=timeout_s) == held.header:
-                    return self._count(Loaded(held, "hit", "device"))
+                if await self._head(key, timeout_s) == held.header:
+                    self._device.confirm(user_id)
+                    return self._count(Loaded(held, "hit", "device"), held.state.num_bytes)
                 self._device.drop(user_id)
-            entry = await self._store.get(key, timeout_s=timeout_s)
+            if num_known is not None and self.costs.favours_encoding(*self._codec.cost(num_known)):
+                # What is written later has to follow the version held.
+                header = await self._head(key, timeout_s)
+                if header is not None:
+                    passed_over = StoredState(nothing.state, header.version)
+                    return self._count(Loaded(passed_over, "recomputed", None))
+                return self._count(Loaded(nothing, "miss", None))
+            return await self._fetch(user_id, key, timeout_s)
         except StoreUnavailable as error:
             self._failed("get", error)
-            return self._count(Loaded(nothing, "error", None))
+            copy = self._device.get_unconfirmed(user_id)
+            if copy is None:
+                return self._count(Loaded(nothing, "error", None))
+            return self._count(Loaded(copy, "error", "device"), copy.state.num_bytes)
+
+    async def _head(self, key: StateKey, timeout_s: float | None) -> Header | None:
+        began = time.monotonic()
+        header = await self._store.head(key, timeout_s=timeout_s)
+        self.costs.fetched(0, time.monotonic() - began)
+        return header
+
+    async def _fetch(self, user_id: str, key: StateKey, timeout_s: float | None) -> Loaded:
+        began = time.monotonic()
+        entry = await self._store.get(key, timeout_s=timeout_s)
         if entry is None:
-            return self._count(Loaded(nothing, "miss", None))
+            self.costs.fetched(0, time.monotonic() - began)
+            return self._count(Loaded(StoredState(self._empty()), "miss", None))
         stored = self._codec.decode(entry)
+        self.costs.fetched(entry.num_bytes, time.monotonic() - began)
+        self._metrics.state_bytes.labels(self._tier, "out").inc(entry.num_bytes)
         if stored is None:
             # Sound bytes that this checkpoint did not write; the next save replaces them.
-            return self._count(
-                Loaded(StoredState(nothing.state, entry.header.version), "miss", None)
-            )
-        self._device.put(user_id, stored)
+            foreign = StoredState(self._empty(), entry.header.version)
+            return self._count(Loaded(foreign, "miss", None))
+        self._keep(user_id, stored)
         return self._count(Loaded(stored, "hit", self._tier))
 
     async def save(self, user_id: str, held: StoredState, state: UserState) -> bool | None:
@@ -140,17 +179,28 @@ class UserStates:
             self._device.drop(user_id)
             self._metrics.write_conflicts.inc()
             return False
-        self._device.put(user_id, StoredState(state, header.version, header))
+        self._keep(user_id, StoredState(state, header.version, header))
         return True
+
+    def _keep(self, user_id: str, stored: StoredState) -> None:
+        if self._device.put(user_id, stored):
+            self._metrics.state_bytes.labels("device", "in").inc(stored.state.num_bytes)
 
     async def _write(self, user_id: str, held: StoredState, state: UserState) -> Header | None:
         """The header of what is stored now; None if another writer was first."""
         key, append = self._codec.key(user_id), self._codec.append(user_id, held, state)
         if append is not None and await self._store.append(key, append):
+            self._wrote(HEADER_BYTES + len(append.data))
             return append.header
         # Nothing to append to: it was evicted, or another writer was first; the version tells.
         entry = self._codec.encode(user_id, state, held.version + 1)
-        return entry.header if await self._store.put(key, entry) else None
+        if not await self._store.put(key, entry):
+            return None
+        self._wrote(entry.num_bytes)
+        return entry.header
+
+    def _wrote(self, num_bytes: int) -> None:
+        self._metrics.state_bytes.labels(self._tier, "in").inc(num_bytes)
 
     async def look(self, user_id: str) -> tuple[Held, list[Tier]] | None:
         """What the store holds, and the tiers that have it. Raises StoreUnavailable."""
@@ -177,7 +227,9 @@ class UserStates:
     def tier(self) -> str:
         return self._store.tier
 
-    def _count(self, loaded: Loaded) -> Loaded:
+    def _count(self, loaded: Loaded, device_bytes: int = 0) -> Loaded:
+        """`device_bytes` were read without a copy."""
+        self._metrics.state_bytes.labels("device", "out").inc(device_bytes)
         self._metrics.lookups.labels(tier=loaded.tier or self._tier, status=loaded.status).inc()
         return loaded
 

@@ -35,6 +35,10 @@ class Offer:
     events: list[Event]
     replace: bool
     missing_item_ids: list[str]
+    past: list[Event] | None = None
+    """What the history provider told of the user, in any order; None if it told nothing."""
+    lacks_past: bool = False
+    """Whether the provider was asked in vain: what is known may be but a part."""
 
     @classmethod
     def of(cls, checkpoint: Checkpoint, events: Sequence[EventIn], *, replace: bool) -> "Offer":
@@ -79,7 +83,13 @@ class Updates:
 
     def apply(self, offer: Offer, held: History) -> tuple[History, MergeCounts]:
         """The history after the offer; `held` itself if nothing changes."""
-        return (EMPTY if offer.replace else held).merge(offer.events, self._window)
+        base = EMPTY if offer.replace else held
+        if offer.past:
+            grown, _ = base.merge(offer.past, self._window)
+            # What left a window can only be counted from the beginning.
+            told, _ = EMPTY.merge([*offer.past, *base.events], self._window)
+            base = told if told.num_known > grown.num_known else grown
+        return base.merge(offer.events, self._window)
 
     async def store(
         self, user_id: str, loaded: Loaded, offer: Offer, made: UserState | None = None
@@ -90,6 +100,15 @@ class Updates:
             made: the state after the offer, if the engine has made it from `loaded` already.
         """
         history, counts = self.apply(offer, loaded.stored.state.history)
+        if offer.lacks_past and loaded.status != "hit":
+            # A part would pass for the whole from now on; left alone, the provider is asked again.
+            return Stored(history, counts, False)
+        if loaded.is_unconfirmed:
+            # Forgotten or extended meanwhile? What the store holds decides, not the copy.
+            loaded, made = await self._states.load(user_id), None
+            if loaded.is_unconfirmed:
+                return Stored(history, counts, False)
+            history, _ = self.apply(offer, loaded.stored.state.history)
         for _ in range(_ATTEMPTS):
             held = loaded.stored
             if history is held.state.history:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from service.metrics import Metrics
 from service.settings import DEMO_CHECKPOINT, Settings
 from tests.service.builders import serving
 
@@ -35,6 +36,14 @@ def request_body() -> dict[str, Any]:
 
 def test_settings_table_is_the_codes() -> None:
     assert settings_table() in README
+
+
+def test_every_metric_is_told() -> None:
+    families = {family.name: family.type for family in Metrics().registry.collect()}
+    told = set(re.findall(r"^\| `(mfalcon_[a-z_]+)", README, re.M))
+    assert told == {
+        f"{name}_total" if kind == "counter" else name for name, kind in families.items()
+    }
 
 
 def test_every_command_in_the_readme_is_a_make_target() -> None:

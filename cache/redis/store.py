@@ -1,6 +1,6 @@
 """Owns states held in Redis or Valkey, one string per state. Never handles their sockets."""
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -175,7 +175,7 @@ class RedisStore:
         found = await self._client.run(key.name, look, is_read=True, timeout_s=timeout_s)
         return found[0] if found else None
 
-    async def scan(self, user_id: str | None = None) -> AsyncIterator[Held]:
+    async def scan(self, user_id: str | None = None) -> AsyncGenerator[Held, None]:
         """What is held of everybody, or of one user under every model; renews nothing.
 
         States that come or go meanwhile may be missed. Raises StoreUnavailable.

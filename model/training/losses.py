@@ -43,39 +43,65 @@ class Objective(nn.Module):
         *,
         loss: Literal["full", "sampled"] = "full",
         num_negatives: int = 128,
+        negatives: Literal["all", "unseen"] = "all",
         action_weight: float = 0.5,
     ) -> None:
         super().__init__()
         self.network = network
         self._num_negatives = num_negatives if loss == "sampled" else None
+        self._spares_seen = negatives == "unseen"
         self._action_weight = action_weight
 
     def forward(self, batch: Batch, counts: Counts, with_actions: bool) -> Tensor:
         """This part's share of the step's loss, in nats."""
         with_actions = with_actions and self._action_weight > 0
         rows = self.network(batch, with_candidates=with_actions)
-        loss = retrieval_loss(self.network, batch, rows, counts, self._num_negatives)
+        loss = retrieval_loss(
+            self.network,
+            batch,
+            rows,
+            counts,
+            num_negatives=self._num_negatives,
+            spares_seen=self._spares_seen,
+        )
         if rows.candidates is None:
             return loss
         return loss + self._action_weight * action_loss(self.network, batch, rows, counts)
 
 
 def retrieval_loss(
-    network: HSTU, batch: Batch, rows: Rows, counts: Counts, num_negatives: int | None = None
+    network: HSTU,
+    batch: Batch,
+    rows: Rows,
+    counts: Counts,
+    *,
+    num_negatives: int | None = None,
+    spares_seen: bool = False,
 ) -> Tensor:
     """Cross-entropy of event row i against the item of event i + 1.
 
     Over the whole catalogue, or over the item and `num_negatives` others drawn evenly, for each
-    row its own. Temperature and L2 normalisation are the checkpoint's own.
+    row its own; with `spares_seen` not over those of events 0..i. Temperature and L2 normalisation
+    are the checkpoint's own.
     """
     real = batch.valid[:, 1:]
     head = network.retrieval
     queries = head.prepare(rows.events[real].float()) / network.config.temperature
     items = head.prepare_items(network.items.weight)
     targets = batch.items[:, 1:][real]
+    spared = _seen(batch)[real] if spares_seen else None
     if num_negatives is None:
-        return full_softmax_loss(queries, items, targets) / max(1, counts.items)
-    return sampled_softmax_loss(queries, items, targets, num_negatives) / max(1, counts.items)
+        loss = full_softmax_loss(queries, items, targets, spared)
+    else:
+        loss = sampled_softmax_loss(queries, items, targets, num_negatives, spared)
+    return loss / max(1, counts.items)
+
+
+def _seen(batch: Batch) -> Tensor:
+    """(B, L, L) int64: for event row i the items of events 0..i, then its target instead."""
+    own, following = batch.items[:, None, :-1], batch.items[:, 1:, None]
+    place = torch.arange(own.shape[2], device=own.device)
+    return torch.where(place[None, :] <= place[:, None], own, following)
 
 
 def action_loss(network: HSTU, batch: Batch, rows: Rows, counts: Counts) -> Tensor:

@@ -51,6 +51,11 @@ class TrainingOptions(BaseModel):
     loss: Literal["full", "sampled"] = Field(
         default="full", description="softmax over the catalogue, or over a sample of it"
     )
+    negatives: Literal["all", "unseen"] = Field(
+        default="all",
+        description="what a target competes with; unseen: not with items of the history before "
+        "it, which are left out of most lists (`exclude_seen`)",
+    )
     num_negatives: int = Field(default=128, ge=1, description="per event, for the sampled loss")
     action_weight: float = Field(default=0.5, ge=0, description="weight of the action loss")
     action_every: int = Field(

@@ -17,19 +17,26 @@ _CHUNK_FLOATS = 1 << 21
 class _ChunkedCrossEntropy(Function):
     @staticmethod
     def forward(
-        ctx: Any, queries: Tensor, items: Tensor, targets: Tensor, dtype: torch.dtype
+        ctx: Any,
+        queries: Tensor,
+        items: Tensor,
+        targets: Tensor,
+        spared: Tensor,
+        dtype: torch.dtype,
     ) -> Tensor:
         """The products run in `dtype`; sums and the softmax in that of the queries."""
         dqueries, ditems = torch.empty_like(queries), torch.zeros_like(items)
         low_items = items.to(dtype)
         total = queries.new_zeros(())
         rows = max(1, _CHUNK_FLOATS // len(items))
-        chunks = zip(queries.split(rows), targets.split(rows), dqueries.split(rows), strict=True)
-        for query, target, dquery in chunks:
+        columns = (queries, targets, spared, dqueries)
+        for query, target, spare, dquery in zip(*(c.split(rows) for c in columns), strict=True):
             low_query = query.to(dtype)
             logits = (low_query @ low_items.T).to(query.dtype)
             target = target.unsqueeze(1)
             picked = logits.gather(1, target)
+            # A spared target is a target all the same.
+            logits.scatter_(1, spare, -torch.inf).scatter_(1, target, picked)
             normaliser = logits.logsumexp(1, keepdim=True)
             total += (normaliser - picked).sum()
             # d loss / d logits = softmax - one-hot
@@ -45,10 +52,12 @@ class _ChunkedCrossEntropy(Function):
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         (grad,) = grads
         dqueries, ditems = ctx.saved_tensors
-        return grad * dqueries, grad * ditems, None, None
+        return grad * dqueries, grad * ditems, None, None, None
 
 
-def full_softmax_loss(queries: Tensor, items: Tensor, targets: Tensor) -> Tensor:
+def full_softmax_loss(
+    queries: Tensor, items: Tensor, targets: Tensor, spared: Tensor | None = None
+) -> Tensor:
     """Sum of the cross-entropies of `queries @ items.T` against `targets`, in nats.
 
     Under autocast, the products run in its precision.
@@ -57,29 +66,40 @@ def full_softmax_loss(queries: Tensor, items: Tensor, targets: Tensor) -> Tensor
         queries: (T, D), scaled by the temperature already
         items: (items, D)
         targets: (T,) int64 item indices
+        spared: (T, S) int64, items that a row's target does not compete with, in any order and
+            as often as may be; the target itself stands for nothing
     """
+    if spared is None:
+        spared = targets.unsqueeze(1)
     kind = queries.device.type
     dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else queries.dtype
     with torch.autocast(kind, enabled=False):
-        loss: Tensor = _ChunkedCrossEntropy.apply(queries, items, targets, dtype)  # type: ignore[no-untyped-call]
+        loss: Tensor = _ChunkedCrossEntropy.apply(queries, items, targets, spared, dtype)  # type: ignore[no-untyped-call]
     return loss
 
 
 def sampled_softmax_loss(
-    queries: Tensor, items: Tensor, targets: Tensor, num_negatives: int
+    queries: Tensor,
+    items: Tensor,
+    targets: Tensor,
+    num_negatives: int,
+    spared: Tensor | None = None,
 ) -> Tensor:
     """As `full_softmax_loss`, with each row against its target and `num_negatives` other items.
 
-    Negatives are drawn evenly from all items, with replacement; one that is the target counts for
-    nothing. Source: `SampledSoftmaxLoss` of the research code of arXiv 2402.17152.
+    Negatives are drawn evenly from all items, with replacement; one that is the target or spared
+    counts for nothing. Source: `SampledSoftmaxLoss` of the research code of arXiv 2402.17152.
     """
     negatives = torch.randint(len(items), (len(targets), num_negatives), device=items.device)
     total = queries.new_zeros(())
-    rows = max(1, _CHUNK_FLOATS // (num_negatives * items.shape[1]))
-    chunks = zip(queries.split(rows), targets.split(rows), negatives.split(rows), strict=True)
-    for query, target, others in chunks:
+    if spared is None:
+        spared = targets.unsqueeze(1)
+    rows = max(1, _CHUNK_FLOATS // (num_negatives * max(items.shape[1], spared.shape[1])))
+    columns = (queries, targets, negatives, spared)
+    for query, target, others, spare in zip(*(c.split(rows) for c in columns), strict=True):
         picked = (query * items[target]).sum(1, keepdim=True)
         logits = torch.einsum("td,tnd->tn", query, items[others])
-        logits = logits.masked_fill(others == target.unsqueeze(1), -torch.inf)
+        void = (others == target.unsqueeze(1)) | (others[:, :, None] == spare[:, None]).any(2)
+        logits = logits.masked_fill(void, -torch.inf)
         total = total + (torch.cat((picked, logits), 1).logsumexp(1) - picked.squeeze(1)).sum()
     return total

@@ -71,6 +71,7 @@ class Trainer:
             self.network,
             loss=options.loss,
             num_negatives=options.num_negatives,
+            negatives=options.negatives,
             action_weight=options.action_weight,
         )
         if not self._windows():

@@ -1,22 +1,19 @@
 """Owns `mfalcon warm`."""
 
-import asyncio
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from pydantic import BaseModel, Field
 
+from cache import RedisStore
 from service.cli.flags import FlagError, built, flags_of
+from service.cli.opened_store import Store, with_store
 from service.cli.output import Output, note, print_json, print_table, progress
 
 if TYPE_CHECKING:
-    from cache import RedisStore
     from model.checkpoint import Checkpoint
     from service.handover import Report, Survey
-
-_TIMEOUT_S = 1.0
-"""Of each answer of the store: nobody waits for a ranking here."""
 
 
 class Bounds(BaseModel):
@@ -34,9 +31,7 @@ def warm(
     given: dict[str, Any],
     checkpoint: Annotated[Path, typer.Option(help="new checkpoint folder, soon to have traffic")],
     from_checkpoint: Annotated[Path, typer.Option(help="old one, whose states tell the events")],
-    store: Annotated[
-        str, typer.Option(envvar="MFALCON_STORE", help="URL of the Redis or Valkey of both")
-    ],
+    store: Store = None,
     device: Annotated[
         Literal["auto", "cpu"], typer.Option(help="auto takes a GPU if there is one")
     ] = "auto",
@@ -50,53 +45,34 @@ def warm(
     import torch
 
     from model.checkpoint import load
+    from model.engine.engine import Engine
+    from service.handover import Handover, survey
+    from service.runtime import pick_device
 
     torch.set_num_threads(1)  # as the service runs, and beside it
     bounds = built(Bounds, given)
     old, new = load(from_checkpoint), load(checkpoint)
     if old.digests() == new.digests():
         raise FlagError("--from-checkpoint: this is --checkpoint itself, whose states fit already")
-    found, report = asyncio.run(_run(old, new, store, device, bounds))
-    _tell(old, new, found, report, output)
+    engine = Engine(new.network, pick_device(device))
 
-
-async def _run(
-    old: "Checkpoint", new: "Checkpoint", url: str, device: str, bounds: Bounds
-) -> "tuple[Survey, Report]":
-    from cache import StoreUnavailable
-    from model.engine.engine import Engine
-    from service.handover import Handover, survey
-    from service.runtime import pick_device
-
-    store = _open(url)
-    handover = Handover(old, new, Engine(new.network, pick_device(device)), store)
-    try:
+    async def work(opened: RedisStore) -> "tuple[Survey, Report]":
         found = await survey(
-            store,
+            opened,
             old.digests().fingerprint,
             max_users=bounds.max_users,
             max_scanned=bounds.max_scanned,
         )
+        handover = Handover(old, new, engine, opened)
         with progress() as bar:
             task = bar.add_task("users", total=len(found.users))
             await handover.run(
                 found.users, bounds.users_per_second, lambda done: bar.update(task, completed=done)
             )
-    except StoreUnavailable as error:
-        raise FlagError(f"--store: {error}; what is encoded stays, run it again") from error
-    finally:
-        await store.close()
-    return found, handover.report
+        return found, handover.report
 
-
-def _open(url: str) -> "RedisStore":
-    from cache import RedisStore
-
-    try:
-        # What is written expires with what it was made from, not by a setting.
-        return RedisStore.from_url(url, ttl_s=1, timeout_s=_TIMEOUT_S)
-    except ValueError as error:
-        raise FlagError(f"--store: {error}") from error
+    found, report = with_store(store, work)
+    _tell(old, new, found, report, output)
 
 
 def _tell(

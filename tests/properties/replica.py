@@ -68,6 +68,7 @@ class Replica:
                 engine=model.engine,
                 thread=thread,
                 states=self._states,
+                provider=None,
                 settings=Settings(microbatch=2),
                 metrics=metrics,
             )

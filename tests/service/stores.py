@@ -47,3 +47,36 @@ class LosingStore(MemoryStore):
 
     async def append(self, key: StateKey, append: Append, **_: object) -> bool:
         return not self.num_lost and await super().append(key, append)
+
+
+class FlakyStore(MemoryStore):
+    """Down for the next `num_failures` operations on a state."""
+
+    def __init__(self) -> None:
+        super().__init__(1 << 24, 60)
+        self.num_failures = 0
+
+    def _fail(self) -> None:
+        if self.num_failures:
+            self.num_failures -= 1
+            raise StoreUnavailable("down for now")
+
+    async def get(self, key: StateKey, **_: object) -> Entry | None:
+        self._fail()
+        return await super().get(key)
+
+    async def put(self, key: StateKey, entry: Entry, **_: object) -> bool:
+        self._fail()
+        return await super().put(key, entry)
+
+    async def append(self, key: StateKey, append: Append, **_: object) -> bool:
+        self._fail()
+        return await super().append(key, append)
+
+    async def head(self, key: StateKey, **_: object) -> Header | None:
+        self._fail()
+        return await super().head(key)
+
+    async def delete(self, key: StateKey, **_: object) -> bool:
+        self._fail()
+        return await super().delete(key)

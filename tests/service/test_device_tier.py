@@ -185,3 +185,21 @@ def test_what_is_larger_than_the_tier_is_not_kept(engine: Engine, checkpoint: Ch
     off = DeviceTier(0)
     off.put("u", small)
     assert len(off) == 0
+
+
+def test_a_copy_stands_in_while_the_store_confirmed_it_lately(
+    engine: Engine, checkpoint: Checkpoint
+) -> None:
+    now_s = 0.0
+    tier = DeviceTier(1 << 20, lambda: now_s)
+    stored = stored_of(engine, checkpoint, 5)
+    tier.put("u", stored)
+    for waited_s, stands_in in ((59.0, True), (2.0, False)):
+        now_s += waited_s
+        assert (tier.get_unconfirmed("u") is stored) is stands_in
+        assert tier.get("u") is stored
+    tier.confirm("u")
+    assert tier.get_unconfirmed("u") is stored
+    tier.drop("u")
+    tier.confirm("u")  # the space was needed while the store was asked
+    assert tier.get_unconfirmed("u") is None

@@ -1,11 +1,18 @@
 """GET /metrics: the counters move with what happens, and no label holds a user."""
 
+from pathlib import Path
+
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.service.builders import ITEM_IDS, Service, make_events
+from cache import HEADER_BYTES
+from tests.service.builders import ITEM_IDS, Service, make_events, serving
 
 pytestmark = pytest.mark.anyio
+
+KV_BYTES = 4 * 4 * 2 * 2 * (4 + 6)  # of 4 final rows: float32, 2 layers, 2 heads, key and value
+STORED_BYTES = HEADER_BYTES + KV_BYTES + 5 * 16
+TENSOR_BYTES = KV_BYTES + 5 * 3 * 8
 
 
 @pytest.mark.parametrize(
@@ -29,6 +36,14 @@ pytestmark = pytest.mark.anyio
         ('mfalcon_degraded_total{reason="no_history"}', 1),
         ('mfalcon_degraded_total{reason="popularity"}', 1),
         ("mfalcon_state_write_conflicts_total", 0),
+        ('mfalcon_state_source_total{source="none"}', 2),
+        ('mfalcon_state_source_total{source="device"}', 1),
+        ('mfalcon_state_bytes_total{direction="in",tier="memory"}', STORED_BYTES),
+        ('mfalcon_state_bytes_total{direction="out",tier="memory"}', 0),
+        ('mfalcon_state_bytes_total{direction="in",tier="device"}', TENSOR_BYTES),
+        ('mfalcon_state_bytes_total{direction="out",tier="device"}', TENSOR_BYTES),
+        ('mfalcon_evictions_total{tier="device"}', 0),
+        ('mfalcon_evictions_total{tier="memory"}', 0),
         ("mfalcon_queue_requests", 0),
     ],
 )
@@ -42,6 +57,31 @@ async def test_counters_move_with_what_happens(
     for path in ("/users/nobody/state", "/nowhere", "/nowhere/else"):
         await service.client.get(path)
     assert await service.metric(sample) == expected
+
+
+async def test_an_append_moves_its_tail_and_a_fetch_the_whole(folder: Path, redis_url: str) -> None:
+    flags = {"store": redis_url, "store_timeout_ms": 10_000, "device_cache_bytes": 0}
+    async with serving(folder, **flags) as service:
+        await service.add_events(make_events(4))
+        await service.add_events(make_events(1, first=4))
+        moved = {
+            direction: await service.metric(
+                f'mfalcon_state_bytes_total{{direction="{direction}",tier="redis"}}'
+            )
+            for direction in ("in", "out")
+        }
+    row_bytes = 16 + KV_BYTES // 4
+    assert moved == {
+        "in": 2 * HEADER_BYTES + 3 * row_bytes + 16 + row_bytes,
+        "out": HEADER_BYTES + 3 * row_bytes + 16,
+    }
+
+
+async def test_evictions_are_told_by_tier(folder: Path) -> None:
+    async with serving(folder, device_cache_bytes=TENSOR_BYTES) as service:
+        for user_id in "abc":
+            await service.add_events(make_events(5), user_id=user_id)
+        assert await service.metric('mfalcon_evictions_total{tier="device"}') == 2
 
 
 async def test_the_exposition_is_well_formed_and_names_the_checkpoint(service: Service) -> None:

@@ -65,6 +65,11 @@ WRONG: list[tuple[str, Any]] = [
     ("store_timeout_ms", "nan"),
     ("store_memory_bytes", 10),
     ("state_ttl_s", 0),
+    ("history_url", "ftp://somewhere"),
+    ("history_url", "http://"),
+    ("history_url", "somewhere/histories"),
+    ("history_url", "http://host:99999999"),
+    ("history_timeout_ms", 0),
     ("device", "tpu"),
     ("threads", -1),
     ("microbatch", 0),
@@ -164,10 +169,19 @@ def test_credentials_among_the_options_are_masked(options: str) -> None:
         assert part not in masked
 
 
-def test_a_refused_store_is_not_quoted() -> None:
+@pytest.mark.parametrize(
+    "refused",
+    [{"store": "http://somebody:hush@host"}, {"history_url": "ftp://somebody:hush@host"}],
+)
+def test_a_refused_url_is_not_quoted(refused: dict[str, str]) -> None:
     with pytest.raises(SettingsError) as raised:
-        load_settings({"store": "http://somebody:hush@host"})
+        load_settings(refused)
     assert "hush" not in str(raised.value)
+
+
+def test_credentials_of_the_history_provider_are_masked() -> None:
+    masked = load_settings({"history_url": "https://u:hush@host/path?token=hush"}).masked()
+    assert masked["history_url"] == "https://***@host/path?***"
 
 
 def test_effective_settings_hold_every_setting_and_every_one_is_described() -> None:

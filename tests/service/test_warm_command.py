@@ -57,8 +57,10 @@ def test_the_command_warms_and_tells(folder: Path, redis_url: str, tmp_path: Pat
     ("changes", "named"),
     [
         ({"--from-checkpoint": "NEW"}, "--from-checkpoint"),
-        ({"--store": "ftp://somewhere"}, "--store: malformed Redis URL"),
-        ({"--store": "redis://127.0.0.1:1"}, "run it again"),
+        ({"--store": "ftp://somewhere"}, "--store"),
+        ({"--store": "redis://h:port"}, "malformed Redis URL"),
+        ({"--store": "memory"}, "lives inside the service"),
+        ({"--store": "redis://127.0.0.1:1"}, "unavailable"),
         ({"--max-users": "0"}, "--max-users"),
         ({"--users-per-second": "0"}, "--users-per-second"),
         ({"--checkpoint": "/nowhere"}, "/nowhere"),

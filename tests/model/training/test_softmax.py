@@ -88,3 +88,33 @@ def test_sampled_negatives_are_other_items_and_count_once_each(
     found = sampled_softmax_loss(queries, items, targets, 4)
     given = (queries, items, targets)
     assert_close(outcome(found, given), outcome(expected, given), tolerance=1e-12)
+
+
+SPARED = torch.tensor([[0, 1], [3, 8], [5, 5], [8, 8], [1, 0], [3, 3], [7, 2]])
+
+
+def masked(given: tuple[Tensor, Tensor, Tensor]) -> Tensor:
+    queries, items, targets = given
+    logits = (queries @ items.T).masked_fill(
+        (F.one_hot(SPARED, NUM_ITEMS).sum(1) > 0) & (F.one_hot(targets, NUM_ITEMS) == 0), -torch.inf
+    )
+    return F.cross_entropy(logits, targets, reduction="sum")
+
+
+@pytest.mark.parametrize("rows", [1, 2, 100])
+def test_spared_items_are_no_competition_unless_they_are_the_target(
+    monkeypatch: pytest.MonkeyPatch, rows: int
+) -> None:
+    monkeypatch.setattr(CHUNK, rows * NUM_ITEMS)
+    given = inputs()
+    expected = outcome(masked(given), given)
+    assert_close(outcome(full_softmax_loss(*given, SPARED), given), expected, tolerance=1e-12)
+
+
+def test_spared_items_are_no_drawn_negatives_either(monkeypatch: pytest.MonkeyPatch) -> None:
+    every = torch.arange(NUM_ITEMS).expand(NUM_ROWS, -1)
+    monkeypatch.setattr(torch, "randint", lambda *_args, **_kwargs: every)
+    given = inputs()
+    expected = outcome(masked(given), given)
+    found = sampled_softmax_loss(*given, NUM_ITEMS, SPARED)
+    assert_close(outcome(found, given), expected, tolerance=1e-12)

@@ -1,0 +1,94 @@
+"""Owns when the history provider is asked, and what a request's offer becomes by its answer.
+
+Never fails a request: without an answer it is served from what is held, and told so.
+"""
+
+import time
+from collections import OrderedDict
+from dataclasses import replace
+from typing import Final
+
+import structlog
+
+from service.history_provider import HistoryProvider, HistoryUnavailable
+from service.states import Loaded
+from service.updates import Offer, Updates
+
+_VAIN_S: Final = 60.0
+_MAX_VAIN: Final = 10_000
+_WARN_EVERY_S: Final = 30.0
+
+_log = structlog.get_logger("mfalcon.history")
+
+
+class Backfill:
+    """Callers have the user's turn, so a user is asked about once at a time."""
+
+    def __init__(self, updates: Updates, provider: HistoryProvider | None) -> None:
+        self._updates, self._provider = updates, provider
+        self._vain = _Vain()
+        self._warned_at = -_WARN_EVERY_S
+
+    async def complete(
+        self,
+        user_id: str,
+        loaded: Loaded,
+        offer: Offer,
+        *,
+        history_size: int | None = None,
+        timeout_s: float | None = None,
+    ) -> Offer:
+        """The offer with the user's past, if the service lacks it and the provider tells it.
+
+        It is lacking where the store gave nothing, or less than `history_size` events.
+        """
+        if self._provider is None or offer.replace or not self._lacks(loaded, offer, history_size):
+            return offer
+        # What is written now would pass for the whole history from now on, so it is asked for anew.
+        is_first_write = loaded.status != "hit" and bool(offer.events)
+        if not is_first_write and self._vain.has(user_id):
+            return offer
+        try:
+            past = await self._provider.ask(user_id, timeout_s)
+        except HistoryUnavailable as error:
+            self._warn(str(error))
+            return replace(offer, lacks_past=True)
+        completed = replace(offer, past=past)
+        if self._num_known(loaded, completed) == self._num_known(loaded, offer):
+            self._vain.add(user_id)
+        return completed
+
+    async def close(self) -> None:
+        if self._provider is not None:
+            await self._provider.close()
+
+    def _lacks(self, loaded: Loaded, offer: Offer, history_size: int | None) -> bool:
+        if loaded.status != "hit":
+            return True
+        return history_size is not None and history_size > self._num_known(loaded, offer)
+
+    def _num_known(self, loaded: Loaded, offer: Offer) -> int:
+        history, _ = self._updates.apply(offer, loaded.stored.state.history)
+        return history.num_known
+
+    def _warn(self, detail: str) -> None:
+        now = time.monotonic()
+        if now - self._warned_at >= _WARN_EVERY_S:
+            self._warned_at = now
+            _log.warning("history_unavailable", detail=detail)
+
+
+class _Vain:
+    """Users of whom the provider had nothing new to tell lately: above all, new visitors."""
+
+    def __init__(self) -> None:
+        self._asked_s: OrderedDict[str, float] = OrderedDict()
+
+    def add(self, user_id: str) -> None:
+        self._asked_s[user_id] = time.monotonic()
+        self._asked_s.move_to_end(user_id)
+        if len(self._asked_s) > _MAX_VAIN:
+            self._asked_s.popitem(last=False)
+
+    def has(self, user_id: str) -> bool:
+        return time.monotonic() - self._asked_s.get(user_id, -_VAIN_S) < _VAIN_S
