@@ -3,7 +3,7 @@
 from contextlib import aclosing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any
 
 import typer
 from rich.markup import escape
@@ -12,8 +12,6 @@ from cache import Held, RedisStore, StateKey
 from service.cli.opened_store import Store, store_url, with_store
 from service.cli.output import Output, note, print_json, print_table, progress, say
 from service.settings import mask_url
-
-T = TypeVar("T")
 
 User = Annotated[str, typer.Argument(help="user id", show_default=False)]
 _COLUMNS = ["user", "fingerprint", "events", "bytes", "expires in s"]
