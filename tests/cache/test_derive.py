@@ -8,7 +8,7 @@ import pytest
 import redis
 
 from cache import RedisStore, StateKey
-from tests.cache.entries import ALICE, BOB, grown, make_entry
+from tests.cache.entries import ALICE, BOB, grown, make_entry, put
 from tests.redis_topologies import cluster
 
 pytestmark = pytest.mark.anyio
@@ -42,7 +42,7 @@ def client(redis_url: str) -> Iterator[redis.Redis]:
 
 async def test_a_derived_state_is_read_back(store: RedisStore) -> None:
     source, made = make_entry(ALICE), make_entry(HEIR, b"made of it")
-    await store.put(ALICE, source)
+    await put(store, ALICE, source)
     assert await store.peek(ALICE) == (source, TTL_S)
     assert await store.derive(HEIR, made, source.header, ttl_s=40)
     assert await store.peek(HEIR) == (made, 40)
@@ -51,8 +51,8 @@ async def test_a_derived_state_is_read_back(store: RedisStore) -> None:
 
 async def test_a_state_that_is_there_stays(store: RedisStore) -> None:
     source, present = make_entry(ALICE), make_entry(HEIR, b"newer")
-    await store.put(ALICE, source)
-    await store.put(HEIR, present)
+    await put(store, ALICE, source)
+    await put(store, HEIR, present)
     assert not await store.derive(HEIR, make_entry(HEIR), source.header, ttl_s=40)
     assert await store.get(HEIR) == present
 
@@ -61,7 +61,7 @@ async def test_what_changed_or_was_forgotten_meanwhile_is_not_derived_from(
     store: RedisStore,
 ) -> None:
     source = make_entry(ALICE)
-    await store.put(ALICE, source)
+    await put(store, ALICE, source)
     append, _ = grown(source, b"more")
     assert await store.append(ALICE, append)
     assert not await store.derive(HEIR, make_entry(HEIR), source.header, ttl_s=40)
@@ -74,7 +74,7 @@ async def test_peeking_renews_nothing_and_tells_of_sound_states_only(
     redis_url: str, client: redis.Redis
 ) -> None:
     store = RedisStore.from_url(redis_url, ttl_s=TTL_S, timeout_s=10.0)
-    await store.put(ALICE, make_entry(ALICE))
+    await put(store, ALICE, make_entry(ALICE))
     client.expire(ALICE.name, 30)
     assert await store.peek(ALICE) == (make_entry(ALICE), 30)
     assert client.ttl(ALICE.name) == 30
@@ -89,7 +89,7 @@ async def test_peeking_renews_nothing_and_tells_of_sound_states_only(
 async def test_whatever_else_is_there_stays_too(redis_url: str, client: redis.Redis) -> None:
     store = RedisStore.from_url(redis_url, ttl_s=TTL_S, timeout_s=10.0)
     source = make_entry(ALICE)
-    await store.put(ALICE, source)
+    await put(store, ALICE, source)
     client.set(HEIR.name, "x")
     assert not await store.derive(HEIR, make_entry(HEIR), source.header, ttl_s=40)
     client.delete(HEIR.name)
