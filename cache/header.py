@@ -63,6 +63,17 @@ class Dtype(IntEnum):
     """Number format of the payload, by its code in the header."""
 
     FLOAT32 = 1
+    BFLOAT16 = 2
+    INT8 = 3
+
+    @property
+    def label(self) -> str:
+        """As settings and answers name it."""
+        return self.name.lower()
+
+    @classmethod
+    def named(cls, label: str) -> "Dtype":
+        return cls[label.upper()]
 
 
 def user_digest(user_id: str) -> bytes:

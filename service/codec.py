@@ -1,8 +1,9 @@
 """Owns the seam between model and cache: a user state to bytes and back.
 
 Never talks to a store. Payload, little-endian and token-major, so that an append touches only the
-tail: for each final row its event (item index i32, action index i32, timestamp i64) and its K and V
-of all layers (layers x [H * K, H * V] floats); then the events without a row, the pending one.
+tail: for each final row its event (item index i32, action index i32, timestamp i64), its K and V of
+all layers (layers x [H * K, H * V] numbers of the header's dtype) and, in int8, their scales
+(layers x [H, H] bytes); then the events without a row, the pending one.
 """
 
 import zlib
@@ -18,8 +19,7 @@ from model.config import HSTUConfig
 from model.engine.encoder import num_final_rows
 from model.engine.state import UserState
 from model.history import History
-
-_EVENT = np.dtype([("item", "<i4"), ("action", "<i4"), ("timestamp", "<i8")])
+from service.row_format import EVENT, RowFormat
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,14 +37,26 @@ class StoredState:
 
 
 class StateCodec:
-    """Bytes for the states of one checkpoint."""
+    """Bytes for the states of one checkpoint: written in `dtype`, read in any.
 
-    def __init__(self, config: HSTUConfig, fingerprint: bytes, device: torch.device) -> None:
-        self._config, self.fingerprint, self._device = config, fingerprint, device
-        self._key_width = config.num_heads * config.qk_dim
-        self._value_width = config.num_heads * config.v_dim
-        width = config.num_layers * (self._key_width + self._value_width)
-        self._row = np.dtype([("event", _EVENT), ("kv", "<f4", (width,))])
+    Replicas that write another dtype than each other, as in a change of the setting, read each
+    other's states; an append to one is a whole write in the writer's own.
+    """
+
+    def __init__(
+        self,
+        config: HSTUConfig,
+        fingerprint: bytes,
+        device: torch.device,
+        dtype: Dtype = Dtype.FLOAT32,
+    ) -> None:
+        self._config, self.fingerprint, self.dtype = config, fingerprint, dtype
+        self._formats = {each: RowFormat(config, each, device) for each in Dtype}
+
+    @property
+    def row_bytes(self) -> int:
+        """Of one more event in a state as it is written."""
+        return self._formats[self.dtype].layout.itemsize
 
     def key(self, user_id: str) -> StateKey:
         return StateKey(user_id, self.fingerprint)
@@ -53,7 +65,7 @@ class StateCodec:
         """Rows that the state of a history of that length keeps, and its bytes in the store."""
         num_events = min(num_events, self._config.window.capacity)
         num_rows = num_final_rows(self._config, num_events)
-        num_bytes = num_rows * self._row.itemsize + (num_events - num_rows) * _EVENT.itemsize
+        num_bytes = num_rows * self.row_bytes + (num_events - num_rows) * EVENT.itemsize
         return num_rows, HEADER_BYTES + num_bytes
 
     def encode(self, user_id: str, state: UserState, version: int, lineage: bytes) -> Entry:
@@ -63,18 +75,20 @@ class StateCodec:
         return Entry(self._header(user_id, state, events, version, lineage, payload), payload)
 
     def append(self, user_id: str, held: StoredState, state: UserState) -> Append | None:
-        """What to add to the value of `held` for that of `state`; None if rows changed before.
+        """What to add to the value of `held` for that of `state`; None if more than that changed.
 
         The pending event of a state is the first part of its row in the next one, so a state that
         only grew is the old payload and more.
         """
         before = held.state
         shared = before.history.common_prefix(state.history)
-        if held.header is None or shared < len(before.history):
+        if held.header is None or held.header.dtype is not self.dtype:
+            return None
+        if shared < len(before.history):
             return None
         events = _to_records(state.history)
         pending = len(before.history) - before.num_final
-        data = self._payload(state, events, before.num_final)[pending * _EVENT.itemsize :]
+        data = self._payload(state, events, before.num_final)[pending * EVENT.itemsize :]
         lineage, version = held.header.lineage, held.header.version + 1
         header = self._header(user_id, state, events, version, lineage, data, held.header)
         return Append(held.header, header, data)
@@ -82,12 +96,9 @@ class StateCodec:
     def _payload(self, state: UserState, events: npt.NDArray[np.void], first: int) -> bytes:
         """The rows from `first` on, and the events without one."""
         final = state.num_final
-        rows = np.empty(final - first, self._row)
-        rows["event"] = events[first:final]
-        kept = (t[:, :, first:] for t in (state.keys, state.values))
-        kv = torch.cat([_token_major(t) for t in kept], dim=2)
-        rows["kv"] = kv.flatten(1).cpu().numpy()
-        return rows.tobytes() + events[final:].tobytes()
+        keys, values = state.keys[:, :, first:], state.values[:, :, first:]
+        rows = self._formats[self.dtype].pack(events[first:final], keys, values)
+        return rows + events[final:].tobytes()
 
     def _header(
         self,
@@ -110,7 +121,7 @@ class StateCodec:
             num_events=len(events),
             num_final=state.num_final,
             prefix_hash=_prefix_hash(events),
-            dtype=Dtype.FLOAT32,
+            dtype=self.dtype,
             num_layers=config.num_layers,
             num_heads=config.num_heads,
             qk_dim=config.qk_dim,
@@ -129,22 +140,17 @@ class StateCodec:
         expected = num_final_rows(config, header.num_events)
         if final != expected or header.num_events > config.window.capacity:
             return None
-        if header.payload_bytes != final * self._row.itemsize + pending * _EVENT.itemsize:
+        rows_format = self._formats[header.dtype]
+        row_bytes = rows_format.layout.itemsize
+        if header.payload_bytes != final * row_bytes + pending * EVENT.itemsize:
             return None
-        rows = np.frombuffer(entry.payload, self._row, final)
-        tail = np.frombuffer(entry.payload, _EVENT, offset=final * self._row.itemsize)
+        rows = np.frombuffer(entry.payload, rows_format.layout, final)
+        tail = np.frombuffer(entry.payload, EVENT, offset=final * row_bytes)
         events = np.concatenate((rows["event"], tail))
         if _prefix_hash(events) != header.prefix_hash or not self._in_vocabulary(events):
             return None
-        # Copied: the buffer is read-only and belongs to the store.
-        kv = torch.from_numpy(rows["kv"].copy()).to(self._device)
-        kv = kv.view(final, config.num_layers, self._key_width + self._value_width)
-        keys, values = kv.split([self._key_width, self._value_width], dim=2)
-        state = UserState(
-            _from_records(events, header.anchor),
-            keys.unflatten(2, (config.num_heads, config.qk_dim)).permute(1, 2, 0, 3),
-            values.unflatten(2, (config.num_heads, config.v_dim)).permute(1, 2, 0, 3),
-        )
+        history = _from_records(events, header.anchor)
+        state = UserState(history, *rows_format.unpack(rows))
         return StoredState(state, header.version, header, header.lineage)
 
     def _in_vocabulary(self, events: npt.NDArray[np.void]) -> bool:
@@ -155,13 +161,8 @@ class StateCodec:
         )
 
 
-def _token_major(t: torch.Tensor) -> torch.Tensor:
-    """(layers, H, F, d) -> (F, layers, H * d)."""
-    return t.permute(2, 0, 1, 3).flatten(2)
-
-
 def _to_records(history: History) -> npt.NDArray[np.void]:
-    records = np.empty(len(history), _EVENT)
+    records = np.empty(len(history), EVENT)
     records["item"], records["action"] = history.items.numpy(), history.actions.numpy()
     records["timestamp"] = history.timestamps.numpy()
     return records

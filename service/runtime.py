@@ -11,7 +11,7 @@ from typing import Any
 import structlog
 import torch
 
-from cache import MemoryStore, RedisStore, StateStore
+from cache import Dtype, MemoryStore, RedisStore, StateStore
 from model.allocator import keep_freed_memory
 from model.checkpoint import Checkpoint, load
 from model.engine.engine import Engine
@@ -62,7 +62,8 @@ class Runtime:
         self.metrics.queue_depth.set_function(lambda: self._thread.depth if self._thread else 0)
         await self._thread.submit(lambda: warm_up(engine, microbatch=settings.microbatch))
         fingerprint = checkpoint.digests().fingerprint
-        codec = StateCodec(checkpoint.config, fingerprint, engine.device)
+        dtype = Dtype.named(settings.store_dtype)
+        codec = StateCodec(checkpoint.config, fingerprint, engine.device, dtype)
         device = DeviceTier(settings.device_cache_bytes)
         self.metrics.watch_evictions("device", lambda: device.evictions)
         states = UserStates(
@@ -134,7 +135,11 @@ class Runtime:
             "torch": torch.__version__,
             "model": recommender.model.model_dump() | _describe(checkpoint),
             "actions": list(checkpoint.config.actions),
-            "store": {"tier": recommender.states.tier, "url": mask_url(settings.store)},
+            "store": {
+                "tier": recommender.states.tier,
+                "url": mask_url(settings.store),
+                "dtype": settings.store_dtype,
+            },
             "limits": settings.model_dump(include=limits),
             "sample_item_ids": checkpoint.items.ids[::every],
         }

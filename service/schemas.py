@@ -142,6 +142,7 @@ class StateResponse(_Answer):
     num_final: int = Field(description="events whose K and V are kept")
     anchor: int = Field(description="events before the window")
     version: int
+    dtype: str = Field(description="numbers of the K and V kept")
     num_bytes: int = Field(description="in the store")
     expires_in_s: int | None = Field(description="seconds left in the store, unless it is used")
 

@@ -62,10 +62,17 @@ class Settings(BaseSettings):
     store_memory_bytes: int = Field(
         default=256 << 20, ge=1 << 20, description="bound of the `memory` and `embedded` stores"
     )
+    store_dtype: Literal["float32", "bfloat16", "int8"] = Field(
+        default="float32",
+        description="numbers of the states in the store: `bfloat16` takes half the bytes and "
+        "`int8` about a quarter, for scores within a stated bound instead of equal ones; states "
+        "of another dtype are still read",
+    )
     device_cache_bytes: int = Field(
         default=256 << 20,
         ge=0,
-        description="bound of the states kept as tensors in this process, beside the store",
+        description="bound of the states kept as tensors in this process, beside the store; always "
+        "float32",
     )
     state_ttl_s: int = Field(
         default=7 * 86_400, ge=1, description="seconds a state is kept after its last use"

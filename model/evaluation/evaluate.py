@@ -34,6 +34,17 @@ class Evaluation:
     trained_targets: int | None  # targets that training has seen; None where that is not known
 
 
+@dataclass(frozen=True, slots=True)
+class Questions:
+    """What a protocol asks about the users of a data set, in a checkpoint's vocabulary."""
+
+    users: list[int]  # of the data, those that are asked about
+    cases: list[Case]  # one for each of them
+    unranked: Tensor  # (N,) int64 items that no case ranks
+    ordered: Interactions  # the data, tied events in the protocol's order
+    num_known: int  # items of the data that the checkpoint knows
+
+
 def evaluate(
     checkpoint: Checkpoint,
     data: Interactions,
@@ -44,6 +55,31 @@ def evaluate(
 ) -> Evaluation:
     """Predict each user's last event.
 
+    Raises:
+        EvaluationError: no user or no item to evaluate.
+    """
+    asked = questions(checkpoint, data, protocol)
+    predictions = predict(
+        checkpoint.network,
+        asked.cases,
+        unranked=asked.unranked,
+        batch_users=batch_users,
+        on_batch=on_batch,
+    )
+    listed = data.num_listed if protocol.candidates == "listed" else len(data.items)
+    return Evaluation(
+        metrics=ranking_metrics(predictions.ranks),
+        tasks=action_quality(checkpoint.config.tasks, predictions),
+        num_users=len(asked.users),
+        num_candidates=listed,
+        unknown_candidates=listed - asked.num_known,
+        unknown_targets=sum(not case.known for case in asked.cases),
+        trained_targets=_trained_targets(checkpoint, data, asked.ordered, asked.users),
+    )
+
+
+def questions(checkpoint: Checkpoint, data: Interactions, protocol: Protocol) -> Questions:
+    """
     Raises:
         EvaluationError: no user or no item to evaluate.
     """
@@ -62,23 +98,8 @@ def evaluate(
     cases = [
         _case(ordered.history(user), vocabulary, actions, protocol, capacity) for user in users
     ]
-    predictions = predict(
-        checkpoint.network,
-        cases,
-        unranked=_unranked(checkpoint, vocabulary, protocol),
-        batch_users=batch_users,
-        on_batch=on_batch,
-    )
-    listed = data.num_listed if protocol.candidates == "listed" else len(data.items)
-    return Evaluation(
-        metrics=ranking_metrics(predictions.ranks),
-        tasks=action_quality(checkpoint.config.tasks, predictions),
-        num_users=len(users),
-        num_candidates=listed,
-        unknown_candidates=listed - int((vocabulary >= 0).sum()),
-        unknown_targets=sum(not case.known for case in cases),
-        trained_targets=_trained_targets(checkpoint, data, ordered, users),
-    )
+    unranked = _unranked(checkpoint, vocabulary, protocol)
+    return Questions(users, cases, unranked, ordered, int((vocabulary >= 0).sum()))
 
 
 def _vocabulary(checkpoint: Checkpoint, data: Interactions) -> Tensor:

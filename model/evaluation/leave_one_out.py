@@ -72,7 +72,7 @@ def predict(
         scores[some] = network.retrieval(queries, items)
         if unranked is not None:
             scores[:, unranked.to(device)] = -torch.inf
-        ranks[chunk] = _ranks(scores, target, picked).cpu()
+        ranks[chunk] = target_ranks(scores, target, picked).cpu()
         actions[chunk] = batch.actions[index, last].cpu()
         if rows.candidates is not None:
             logits = network.action_logits(rows.candidates[index, last])
@@ -81,8 +81,11 @@ def predict(
     return Predictions(ranks, actions, probabilities)
 
 
-def _ranks(scores: Tensor, target: Tensor, cases: Sequence[Case]) -> Tensor:
-    """Scores (B, items) and target items (B,) -> number of items that come before (B,)."""
+def target_ranks(scores: Tensor, target: Tensor, cases: Sequence[Case]) -> Tensor:
+    """Scores (B, items) and target items (B,) -> number of items that come before (B,).
+
+    What a case masks is set to minus infinity in its row of `scores`.
+    """
     own = scores.gather(1, target.unsqueeze(1))
     for row, case in zip(scores, cases, strict=True):
         row[case.masked.to(scores.device)] = -torch.inf

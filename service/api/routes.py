@@ -73,6 +73,7 @@ async def get_state(user_id: UserPath, request: Request) -> StateResponse:
         num_final=header.num_final,
         anchor=header.anchor,
         version=header.version,
+        dtype=header.dtype.label,
         num_bytes=held.num_bytes,
         expires_in_s=held.ttl_s,
     )

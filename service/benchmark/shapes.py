@@ -52,6 +52,31 @@ SHAPES = {
     )
 }
 
+STATE_SHAPES = (
+    SHAPES["mlwhiz"],
+    # RecTools' HSTU-large, and the bundled checkpoint.
+    Shape(
+        name="ml-1m",
+        num_layers=8,
+        d_model=50,
+        num_heads=2,
+        head_dim=25,
+        num_events=200,
+        num_candidates=1000,
+    ),
+    # As NVIDIA's recsys-examples measure inference on KuaiRand-1K.
+    Shape(
+        name="kuairand",
+        num_layers=3,
+        d_model=512,
+        num_heads=4,
+        head_dim=128,
+        num_events=4096,
+        num_candidates=100,
+    ),
+)
+"""Models whose states are measured; `num_events` is the history of a usual user."""
+
 
 @dataclass(frozen=True, slots=True)
 class Workload:

@@ -6,8 +6,11 @@ from typing import Annotated, Literal
 
 import typer
 
+from service.cli.bench_state import bench_state
 from service.cli.output import Output, print_json, print_table, progress, say, where
+from service.settings import DEMO_CHECKPOINT
 
+_ML_1M = DEMO_CHECKPOINT.with_name("ml-1m")
 _LABELS = {
     "loop": "loop of full forwards",
     "batched": "full forwards, 64 at a time",
@@ -21,9 +24,25 @@ def bench(
         Literal["mlwhiz", "training"],
         typer.Option(help="mlwhiz: a request; training: an epoch over --data"),
     ] = "mlwhiz",
+    state: Annotated[
+        bool, typer.Option("--state", help="what stored states cost, in each dtype, instead")
+    ] = False,
     data: Annotated[
-        str, typer.Option(help="for --shape training: a file, or the name of a public set")
-    ] = "ml-1m",
+        str | None,
+        typer.Option(
+            help="a file, or the name of a public set: for --shape training (default: ml-1m); "
+            "with --state: compares answers on it, too"
+        ),
+    ] = None,
+    checkpoint: Annotated[
+        Path, typer.Option(help="with --state and --data: a checkpoint of this data")
+    ] = _ML_1M,
+    users: Annotated[
+        int | None, typer.Option(min=1, help="with --state and --data: how many; default: all")
+    ] = None,
+    picture: Annotated[
+        Path | None, typer.Option(help="with --state: draw fetching against encoding, a PNG")
+    ] = None,
     microbatch: Annotated[int, typer.Option(min=1, help="candidates per pass")] = 512,
     rounds: Annotated[int, typer.Option(min=1, help="interleaved rounds; medians are kept")] = 7,
     threads: Annotated[int, typer.Option(min=0, help="CPU threads; 0 takes every core")] = 0,
@@ -34,9 +53,22 @@ def bench(
 
     The full forwards are the fastest there are here, not the oracle. With `--shape training`: an
     epoch of training against a plain padded implementation, in `rounds` parts that take turns.
+    With `--state`: bytes of a stored state, reading it against encoding it anew, and what fewer
+    bits do to answers.
     """
-    if shape == "training":
-        _training(data, rounds, threads, seed, output)
+    if state:
+        bench_state(
+            checkpoint=checkpoint,
+            data=data,
+            users=users,
+            picture=picture,
+            rounds=rounds,
+            threads=threads,
+            seed=seed,
+            output=output,
+        )
+    elif shape == "training":
+        _training(data or "ml-1m", rounds, threads, seed, output)
     else:
         _serving(shape, microbatch, rounds, threads, seed, output)
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from cache import StateStore
+from cache import Dtype, StateStore
 from model.engine.encoder import EncodeJob, LiveUser
 from model.engine.engine import Engine
 from model.engine.mfalcon import Microbatch, microbatches
@@ -45,8 +45,31 @@ class RightAnswer:
 
     def difference(self, retrieval: Tensor, actions: Tensor) -> float:
         """Largest absolute difference on logits; the first rows, if fewer are given."""
+        return largest(*self._differences(retrieval, actions))
+
+    def _differences(self, retrieval: Tensor, actions: Tensor) -> tuple[Tensor, Tensor]:
         n = len(actions)
-        return largest(retrieval[:n] - self.retrieval[:n], actions - self.actions[:n])
+        return retrieval[:n] - self.retrieval[:n], actions - self.actions[:n]
+
+
+@dataclass(frozen=True, slots=True)
+class RelativeAnswer(RightAnswer):
+    """Differences as shares of the largest logit of their kind."""
+
+    largest_retrieval: float
+    largest_action: float
+
+    @classmethod
+    def among(cls, answers: Sequence[RightAnswer]) -> "list[RelativeAnswer]":
+        """Largest among all of them: a user whose logits are all small has no smaller error."""
+        retrieval = largest(*(answer.retrieval for answer in answers))
+        has_actions = answers[0].actions.numel() > 0
+        action = largest(*(answer.actions for answer in answers)) if has_actions else 1.0
+        return [cls(answer.retrieval, answer.actions, retrieval, action) for answer in answers]
+
+    def difference(self, retrieval: Tensor, actions: Tensor) -> float:
+        of_retrieval, of_actions = self._differences(retrieval, actions)
+        return largest(of_retrieval / self.largest_retrieval, of_actions / self.largest_action)
 
 
 def largest(*differences: Tensor) -> float:
@@ -123,13 +146,15 @@ def through_store(
     users: Sequence[tuple[VerifiedUser, RightAnswer]],
     open_store: Callable[[], StateStore],
     fingerprint: bytes,
+    dtype: Dtype = Dtype.FLOAT32,
 ) -> Iterator[float]:
     """Half the history encoded and stored; read back by another connection, extended by one event
     and by the rest, each time stored and read back; then scored."""
-    codec = StateCodec(engine.config, fingerprint, engine.device)
+    codec = StateCodec(engine.config, fingerprint, engine.device, dtype)
 
     async def stored_twice(user: VerifiedUser) -> UserState:
-        key, writer, reader = codec.key(user.user_id), open_store(), open_store()
+        name = f"{user.user_id}-{dtype.label}"  # nobody has stored anything for it
+        key, writer, reader = codec.key(name), open_store(), open_store()
         other = writer if writer.tier == "memory" else reader
         held, half = StoredState(engine.empty_state()), len(user.events) // 2
         try:
@@ -137,9 +162,9 @@ def through_store(
             for stop in (half, half, half + 1, len(user.events)):
                 history, _ = EMPTY.merge(user.events[:stop], engine.config.window)
                 (encoded,) = engine.encode([EncodeJob(held.state, history)])
-                append = codec.append(user.user_id, held, encoded.state)
+                append = codec.append(name, held, encoded.state)
                 if append is None or not await writer.append(key, append):
-                    entry = codec.encode(user.user_id, encoded.state, held.version + 1, lineage)
+                    entry = codec.encode(name, encoded.state, held.version + 1, lineage)
                     assert await writer.put(key, entry)
                 entry_read = await other.get(key)
                 found = None if entry_read is None else codec.decode(entry_read)

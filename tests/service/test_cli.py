@@ -98,6 +98,20 @@ def test_verify_exits_1_where_an_answer_is_not_the_oracles(
     assert ("NOT equal" in table.stdout) == (code == 1)
 
 
+def test_verify_judges_a_dtype_by_its_own_bound(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for difference in (0.009, 0.011):
+        rounded = Finding("rounded", 3, difference, 0.01, "largest logit")
+        findings = [Finding("exact", 3, 1e-9), rounded]
+        monkeypatch.setattr("service.verification.run.verify", lambda *_, f=findings: f)
+        command = ["verify", str(folder), "--store", "redis://localhost", "--output", "json"]
+        done = CliRunner().invoke(app, command)
+        result = json.loads(done.stdout)
+        assert result["passed"] == (difference < 0.01) == (done.exit_code == 0)
+        assert result["max_abs_diff"] == 1e-9
+
+
 @pytest.fixture
 def tiny_shape(monkeypatch: pytest.MonkeyPatch) -> Shape:
     shape = Shape(

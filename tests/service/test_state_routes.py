@@ -24,6 +24,7 @@ async def test_the_state_that_is_held(service: Service, checkpoint: Checkpoint) 
         "num_final": 7,
         "anchor": 12,
         "version": 1,
+        "dtype": "float32",
         "num_bytes": HEADER_BYTES + 7 * row_bytes + 16,
         "expires_in_s": 7 * 86_400,
     }

@@ -6,11 +6,14 @@ from pathlib import Path
 import pytest
 import torch
 
+from cache import Dtype
 from model.checkpoint import Checkpoint
 from model.engine.engine import Engine
+from service.row_format import QUANTISED
 from service.verification import cases
-from service.verification.cases import RightAnswer
+from service.verification.cases import RelativeAnswer, RightAnswer
 from service.verification.restart import running_service
+from service.verification.run import relative_tolerance
 from service.verification.users import VerifiedUser, sample_users
 from tests.service.builders import NUM_ITEMS, WINDOW
 from tests.service.stores import roomy_store
@@ -67,6 +70,20 @@ def test_every_case_notices_one_wrong_logit(
     wrong = {"retrieval": right.retrieval.clone(), "actions": right.actions.clone()}
     wrong[part].view(-1)[0] += 1e-3
     assert max(CASES[case](engine, [(user, RightAnswer(**wrong))])) == pytest.approx(1e-3, rel=0.05)
+
+
+@pytest.mark.parametrize("dtype", QUANTISED, ids=lambda dtype: dtype.label)
+@pytest.mark.parametrize("part", ["retrieval", "actions"])
+def test_a_wrong_logit_is_noticed_behind_the_rounding_of_a_state(
+    engine: Engine, users: Verified, dtype: Dtype, part: str
+) -> None:
+    user, right = users[5]
+    wrong = {"retrieval": right.retrieval.clone(), "actions": right.actions.clone()}
+    wrong[part].view(-1)[0] += 0.05 * float(wrong[part].abs().max())
+    (relative,) = RelativeAnswer.among([RightAnswer(**wrong)])
+    pairs = [(user, relative)]
+    (found,) = cases.through_store(engine, pairs, roomy_store, bytes(16), dtype)
+    assert found > relative_tolerance(dtype)
 
 
 def test_a_difference_that_is_not_a_number_is_noticed(users: Verified) -> None:

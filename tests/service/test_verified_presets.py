@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from cache import Dtype
 from model.checkpoint import Checkpoint
 from model.config import Window
 from model.engine.encoder import EncodeJob
@@ -16,9 +17,10 @@ from model.importers.weights import ForeignWeights
 from model.items import Items
 from model.network.hstu import HSTU
 from model.presets import PRESETS
+from service.row_format import QUANTISED
 from service.verification import cases
-from service.verification.cases import RightAnswer
-from service.verification.run import TOLERANCE
+from service.verification.cases import RelativeAnswer, RightAnswer
+from service.verification.run import TOLERANCE, relative_tolerance
 from service.verification.users import VerifiedUser, sample_users
 from tests.model.builders import NUM_ITEMS, make_network
 from tests.model.importers.states import LENGTH, state
@@ -78,6 +80,22 @@ def test_every_case_agrees_with_the_oracle(
         cases.through_store(engine, users, roomy_store, fingerprint),
     ):
         assert max(differences) <= TOLERANCE
+
+
+@pytest.mark.parametrize("dtype", QUANTISED, ids=lambda dtype: dtype.label)
+def test_states_in_fewer_bits_are_within_their_bound(
+    checkpoint: Checkpoint, users: list[tuple[VerifiedUser, RightAnswer]], dtype: Dtype
+) -> None:
+    engine = Engine(checkpoint.network)
+    relative = RelativeAnswer.among([right for _, right in users])
+    pairs = [(user, right) for (user, _), right in zip(users, relative, strict=True)]
+    exact, found = (
+        max(cases.through_store(engine, pairs, roomy_store, bytes(16), each))
+        for each in (Dtype.FLOAT32, dtype)
+    )
+    assert found <= relative_tolerance(dtype)
+    if checkpoint.cacheability.across_requests:
+        assert found > exact  # rounded numbers were read
 
 
 def test_rows_are_kept_only_by_the_class_that_may_reuse_them(

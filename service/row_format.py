@@ -1,0 +1,95 @@
+"""Owns the bytes of a stored row: its event, and its K and V of all layers as float32, bfloat16 or
+int8. Never knows what else a state holds.
+
+A row is packed by itself, so stored rows keep their bytes when others follow; and packing what was
+unpacked gives the same bytes, so a state that is read and written again is not rounded twice.
+"""
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from cache import Dtype
+from model.config import HSTUConfig
+
+EVENT = np.dtype([("item", "<i4"), ("action", "<i4"), ("timestamp", "<i8")])
+
+_NUMBER = {Dtype.FLOAT32: "<f4", Dtype.BFLOAT16: "<i2", Dtype.INT8: "<i1"}
+
+_SCALE_STEPS = 8
+"""Scales are powers of 2^(1/8), a byte each: a float would cost more than int8 saves on heads of 25
+numbers, and the next larger step rounds at most 9% coarser than the exact scale."""
+
+_SCALE_BIAS = 160
+"""Scales of 2^-20 to 2^11.9: values beyond 470,000 are cut off there, and heads whose largest value
+is below 1.2e-4 are rounded to the smallest step, within 5e-7."""
+
+_FULL_STEPS = 127.25
+"""A head's largest value is at most this many steps. Between 127 and 127.5, so that rounding stays
+within 127, and where the largest value of an unpacked head still asks for the same scale."""
+
+
+ROUNDING = {Dtype.FLOAT32: 0.0, Dtype.BFLOAT16: 2**-8, Dtype.INT8: 2 ** (1 / 8) / 2 / _FULL_STEPS}
+"""How far a number may move: as a share of itself, in int8 of its head's largest."""
+
+QUANTISED = tuple(dtype for dtype, rounding in ROUNDING.items() if rounding)
+
+
+class RowFormat:
+    """Rows of one configuration under one dtype."""
+
+    def __init__(self, config: HSTUConfig, dtype: Dtype, device: torch.device) -> None:
+        self._config, self._dtype, self._device = config, dtype, device
+        layers, heads = config.num_layers, config.num_heads
+        self._widths = [heads * config.qk_dim, heads * config.v_dim]
+        fields: list[tuple[str, object, tuple[int, ...]]] = [
+            ("event", EVENT, ()),
+            ("kv", _NUMBER[dtype], (layers, sum(self._widths))),
+        ]
+        if dtype is Dtype.INT8:
+            fields.append(("scales", "u1", (layers, 2 * heads)))
+        self.layout = np.dtype(fields)
+        codes = torch.arange(256, dtype=torch.float64, device=device)
+        self._scales = ((codes - _SCALE_BIAS) / _SCALE_STEPS).exp2().float()
+
+    def pack(self, events: npt.NDArray[np.void], keys: Tensor, values: Tensor) -> bytes:
+        """Keys (layers, H, F, K) and values (layers, H, F, V) of the F `events`."""
+        rows = np.empty(len(events), self.layout)
+        rows["event"] = events
+        # (F, layers, H, d)
+        parts = [keys.permute(2, 0, 1, 3), values.permute(2, 0, 1, 3)]
+        if self._dtype is Dtype.INT8:
+            codes = [self._scale_codes(part) for part in parts]
+            parts = [self._steps(*pair) for pair in zip(parts, codes, strict=True)]
+            rows["scales"] = torch.cat(codes, 2).cpu().numpy()
+        kv = torch.cat([part.flatten(2) for part in parts], 2)
+        if self._dtype is Dtype.BFLOAT16:
+            kv = kv.bfloat16().view(torch.int16)
+        rows["kv"] = kv.cpu().numpy()
+        return rows.tobytes()
+
+    def unpack(self, rows: npt.NDArray[np.void]) -> tuple[Tensor, Tensor]:
+        """Keys and values of rows of this layout, on the device in float32; `rows` is copied."""
+        config = self._config
+        kv = torch.from_numpy(rows["kv"].copy()).to(self._device)
+        if self._dtype is Dtype.BFLOAT16:
+            kv = kv.view(torch.bfloat16).float()
+        flat = kv.split(self._widths, 2)
+        parts = [part.unflatten(2, (config.num_heads, -1)) for part in flat]
+        if self._dtype is Dtype.INT8:
+            codes = torch.from_numpy(rows["scales"].copy()).to(self._device)
+            scales = self._scales[codes.int()].split(config.num_heads, 2)
+            parts = [part * scale[..., None] for part, scale in zip(parts, scales, strict=True)]
+        keys, values = (part.permute(1, 2, 0, 3) for part in parts)
+        return keys, values
+
+    def _scale_codes(self, part: Tensor) -> Tensor:
+        """(F, layers, H, d) -> uint8 (F, layers, H): the smallest scale that holds each head."""
+        largest = part.abs().amax(-1)
+        steps = (largest / _FULL_STEPS).log2() * _SCALE_STEPS
+        return (steps.ceil() + _SCALE_BIAS).clamp(0, 255).to(torch.uint8)
+
+    def _steps(self, part: Tensor, codes: Tensor) -> Tensor:
+        scale = self._scales[codes.int()][..., None]
+        return (part / scale).round().clamp(-127, 127).to(torch.int8)
