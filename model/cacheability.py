@@ -6,7 +6,7 @@ Never measures; `mfalcon verify` does. Every reason names a field of the configu
 from dataclasses import dataclass
 from typing import Literal
 
-from model.config import HSTUConfig
+from model.config import HSTUConfig, Window
 
 Exactness = Literal["exact across requests", "exact within a request only"]
 
@@ -60,8 +60,17 @@ def _holding(config: HSTUConfig) -> list[str]:
         if config.positions == "none"
         else "positions start: fixed until the window moves, which re-encodes it"
     )
-    reasons.append(
-        f"window {config.window.capacity}/{config.window.keep}: a full window is re-encoded "
+    reasons.append(_window(config.window))
+    return reasons
+
+
+def _window(window: Window) -> str:
+    if window.strict:
+        return (
+            f"window {window.capacity}, strict: appends reuse all rows until it is full; from "
+            "then on each drops the oldest event and encodes the window anew"
+        )
+    return (
+        f"window {window.capacity}/{window.keep}: a full window is re-encoded "
         "from a new anchor instead of dropping events one by one"
     )
-    return reasons

@@ -34,7 +34,8 @@ class Window(_Frozen):
 
     A window grows to `capacity` events; the next event rebuilds it from the newest `keep`. Its
     start is a pure function of the number of events so far, so the same history gives the same
-    window however it was cut into appends.
+    window however it was cut into appends. One that keeps all it can is strict: always exactly the
+    newest `capacity` events, for models that were made for that and nothing else.
     """
 
     capacity: int = Field(ge=2)
@@ -45,6 +46,10 @@ class Window(_Frozen):
         if self.keep > self.capacity:
             raise ValueError(f"window.keep {self.keep} exceeds window.capacity {self.capacity}")
         return self
+
+    @property
+    def strict(self) -> bool:
+        return self.keep == self.capacity
 
     def start(self, num_events: int) -> int:
         """Index of the first event in the window of a history of `num_events` events."""

@@ -18,7 +18,7 @@ class InputError(Exception):
         |-- RunError          a training run            (model.training.run_folder)
         |-- FlagError         a flag of a command       (service.cli.flags)
         |-- SettingsError     a setting of the service  (service.settings)
-        |-- StoreAway         a store that is asked     (service.cli.cache)
+        |-- StoreAway         a store that is asked     (service.cli.opened_store)
         `-- EmbeddedUnavailable  the embedded Valkey    (service.embedded)
     """
 

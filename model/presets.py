@@ -61,7 +61,7 @@ def rectools(num_items: int, *, max_length: int = 200, **overrides: Any) -> HSTU
         "divisor": float(max_length),
         "residual": "input",
         "similarity_eps": 1e-8,
-        "window": _window(max_length),
+        "window": _strict_window(max_length),
     }
     return _config(num_items, fields, overrides)
 
@@ -121,7 +121,7 @@ def rechub(num_items: int, *, max_length: int = 200, **overrides: Any) -> HSTUCo
         "qk_scale": "rsqrt",
         "divisor": float(max_length),
         "residual": "input",
-        "window": _window(max_length),
+        "window": _strict_window(max_length),
     }
     return _config(num_items, fields, overrides)
 
@@ -148,7 +148,7 @@ def rechub_softmax(num_items: int, *, max_length: int = 200, **overrides: Any) -
         "ffn_multiple": 4,
         "similarity": "dot",
         "temperature": 1.0,
-        "window": _window(max_length),
+        "window": _strict_window(max_length),
     }
     return _config(num_items, fields, overrides)
 
@@ -167,6 +167,12 @@ PRESETS: dict[str, Callable[..., HSTUConfig]] = {
 def _window(capacity: int) -> dict[str, int]:
     """A full window keeps three quarters when it is rebuilt."""
     return {"capacity": capacity, "keep": max(1, capacity * 3 // 4)}
+
+
+def _strict_window(capacity: int) -> dict[str, int]:
+    """The newest `capacity` events, as those implementations cut a history: free where every
+    request encodes the window anyway."""
+    return {"capacity": capacity, "keep": capacity}
 
 
 def _config(num_items: int, fields: dict[str, Any], overrides: dict[str, Any]) -> HSTUConfig:

@@ -1,6 +1,7 @@
 """Owns states held in Redis or Valkey, one string per state. Never handles their sockets."""
 
 from collections.abc import AsyncGenerator, Callable, Sequence
+from dataclasses import replace
 from functools import partial
 
 from redis import exceptions
@@ -169,6 +170,39 @@ class RedisStore:
             return header if header and is_owned(header, key) else None
 
         return await self._client.run(name, look, is_read=True, timeout_s=timeout_s)
+
+    async def peek(self, key: StateKey) -> tuple[Entry, int] | None:
+        """The state and its seconds to live, which are not renewed; None as `get`."""
+
+        async def read(session: Session) -> tuple[Entry, int] | None:
+            value, ttl_s = await session.call(("GET", key.name), ("TTL", key.name))
+            entry = read_entry(value or b"", key)
+            return (entry, ttl_s) if entry and ttl_s >= 0 else None
+
+        return await self._client.run(key.name, read, is_read=True)
+
+    async def derive(self, key: StateKey, entry: Entry, source: Header, *, ttl_s: int) -> bool:
+        """Store for `ttl_s` what was made of the user's state under another model.
+
+        False, and nothing was changed, if that state has another header than `source` by now or
+        is gone, so that what was forgotten does not come back; or if the key holds anything.
+        """
+        require_owner(key, entry.header)
+        origin = replace(key, fingerprint=source.fingerprint)
+
+        async def compare_and_set(session: Session) -> bool:
+            _, held, head = await session.call(
+                ("WATCH", key.name, origin.name),
+                ("GETRANGE", key.name, 0, HEADER_BYTES - 1),
+                ("GETRANGE", origin.name, 0, HEADER_BYTES - 1),
+            )
+            if head != source.pack() or held != b"":
+                await session.call(("UNWATCH",))
+                return False
+            pieces = (entry.header.pack(), entry.payload)
+            return await session.transaction(_pack_set(key.name, pieces, max(1, ttl_s)))
+
+        return await self._client.run(key.name, compare_and_set)
 
     async def delete(self, key: StateKey, *, timeout_s: float | None = None) -> bool:
         async def forget(session: Session) -> bool:

@@ -50,25 +50,24 @@ def read(run: Path, num_epochs: int) -> list[EpochReport]:
 
 
 def draw(run: Path, reports: list[EpochReport]) -> Path:
-    """The loss and the validation figures over the epochs, as a PNG."""
+    """The loss and, where there is one, the validation over the epochs, as a PNG."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(9, 3.6), layout="constrained")
-    left, right = figure.subplots(1, 2)
-    epochs = [report.epoch for report in reports]
-    left.plot(epochs, [report.loss for report in reports], color="tab:blue")
-    left.set(title="training loss", xlabel="epoch", ylabel="nats")
     validated = [report for report in reports if report.validation]
-    for name in ("HR@10", "NDCG@10"):
-        values = [report.validation[name] for report in validated]
-        right.plot([r.epoch for r in validated], values, marker="o", markersize=3, label=name)
-    best = [report for report in validated if report.improved]
-    if best:
-        right.axvline(best[-1].epoch, color="grey", linestyle=":", label="best epoch")
-        right.legend()
-    title = "validation, leave one out" if validated else "no event was kept to validate on"
-    right.set(title=title, xlabel="epoch", ylim=(0, None))
-    for axes in (left, right):
+    columns = 2 if validated else 1
+    figure = Figure(figsize=(4.5 * columns, 3.6), layout="constrained")
+    left, *right = figure.subplots(1, columns, squeeze=False)[0]
+    left.plot([r.epoch for r in reports], [r.loss for r in reports], color="tab:blue")
+    left.set(title="training loss", xlabel="epoch", ylabel="nats")
+    for axes in right:
+        for name in ("HR@10", "NDCG@10"):
+            values = [report.validation[name] for report in validated]
+            axes.plot([r.epoch for r in validated], values, marker="o", markersize=3, label=name)
+        for best in [report for report in validated if report.improved][-1:]:
+            axes.axvline(best.epoch, color="grey", linestyle=":", label="best epoch")
+        axes.legend()
+        axes.set(title="validation, leave one out", xlabel="epoch", ylim=(0, None))
+    for axes in (left, *right):
         axes.grid(alpha=0.3)
     figure.savefig(run / PICTURE, dpi=120)
     return run / PICTURE

@@ -1,4 +1,6 @@
-"""The command line: `mfalcon serve | train | import | evaluate | info | verify | bench | cache`.
+"""The command line.
+
+`mfalcon serve | train | import | evaluate | info | verify | warm | bench | cache`.
 
 Never computes; prints and exits.
 

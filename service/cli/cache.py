@@ -1,34 +1,20 @@
 """Owns `mfalcon cache`: looking into a Redis store, and forgetting a user. Never writes a state."""
 
-import asyncio
-from collections.abc import Awaitable, Callable
 from contextlib import aclosing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Final, TypeVar
+from typing import Annotated, Any
 
 import typer
 from rich.markup import escape
 
-from cache import Held, RedisStore, StateKey, StoreUnavailable
-from model.errors import InputError
+from cache import Held, RedisStore, StateKey
+from service.cli.opened_store import Store, store_url, with_store
 from service.cli.output import Output, note, print_json, print_table, progress, say
-from service.settings import SettingsError, load_settings, mask_url
+from service.settings import mask_url
 
-T = TypeVar("T")
-
-_TIMEOUT_S: Final = 5.0
-"""For a person who waits; the service has other bounds."""
-
-Store = Annotated[
-    str | None, typer.Option(help="URL of a Redis or Valkey; left out: MFALCON_STORE")
-]
 User = Annotated[str, typer.Argument(help="user id", show_default=False)]
 _COLUMNS = ["user", "fingerprint", "events", "bytes", "expires in s"]
-
-
-class StoreAway(InputError):
-    """The store does not answer; the message says what to check."""
 
 
 @dataclass(slots=True)
@@ -52,7 +38,7 @@ def stats(
 
     Nothing is renewed: a state that nobody uses still expires.
     """
-    found = _with_store(store, lambda opened: _count(opened, limit))
+    found = with_store(store, lambda opened: _count(opened, limit))
     if output == "json":
         print_json(found)
         return
@@ -82,7 +68,7 @@ def ls(
                     break
         return found
 
-    found = _with_store(store, listed)
+    found = with_store(store, listed)
     if output == "json":
         print_json({"states": [_brief(held) for held in found]})
         return
@@ -109,7 +95,7 @@ def get(
             result["events"] = await _events(opened, user, events)
         return result
 
-    found = _with_store(store, looked)
+    found = with_store(store, looked)
     if output == "json":
         print_json(found)
     else:
@@ -137,8 +123,10 @@ def rm(
         return await opened.delete(StateKey(user, bytes(16)))
 
     if not yes:
-        typer.confirm(f"Forget all that {mask_url(_url(store))} holds of this user?", abort=True)
-    deleted = _with_store(store, forgot)
+        typer.confirm(
+            f"Forget all that {mask_url(store_url(store))} holds of this user?", abort=True
+        )
+    deleted = with_store(store, forgot)
     if output == "json":
         print_json({"user_id": user, "deleted": deleted})
     else:
@@ -228,34 +216,3 @@ def _detailed(held: Held) -> dict[str, Any]:
         "v_dim": header.v_dim,
         "prefix_hash": header.prefix_hash.hex(),
     }
-
-
-def _url(store: str | None) -> str:
-    url = load_settings({} if store is None else {"store": store}).store
-    if "://" not in url:
-        raise SettingsError(
-            f"store (--store, MFALCON_STORE): `{url}` lives inside the service; give the URL of a "
-            "Redis or Valkey, or ask the service: GET /users/{user_id}/state"
-        )
-    return url
-
-
-def _with_store(store: str | None, work: Callable[[RedisStore], Awaitable[T]]) -> T:
-    url = _url(store)
-
-    async def run() -> T:
-        try:
-            # Nothing is written, so the time to live is only that of states that are read whole.
-            opened = RedisStore.from_url(
-                url, ttl_s=load_settings({}).state_ttl_s, timeout_s=_TIMEOUT_S
-            )
-        except ValueError as error:
-            raise SettingsError(f"store (--store, MFALCON_STORE): {error}") from None
-        try:
-            return await work(opened)
-        except StoreUnavailable as error:
-            raise StoreAway(str(error)) from None
-        finally:
-            await opened.close()
-
-    return asyncio.run(run())

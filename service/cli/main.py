@@ -19,6 +19,7 @@ from service.cli.output import complain
 from service.cli.serve import serve
 from service.cli.train import train
 from service.cli.verify import verify
+from service.cli.warm import warm
 
 
 def _reported(command: Command) -> Command:
@@ -42,7 +43,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (serve, train, evaluate, info, verify, bench):
+for command in (serve, train, evaluate, info, verify, warm, bench):
     app.command()(_reported(command))
 app.command("import")(_reported(import_checkpoint))
 

@@ -17,6 +17,8 @@ def test_reasons_name_the_values_of_the_configuration() -> None:
     reasons = "\n".join(classify(tiny_config(max_distance=23, window=window)).reasons)
     for part in ("max_distance 23", "window 31/17", "divisor count", "next event's time"):
         assert part in reasons
+    strict = "\n".join(classify(tiny_config(window=Window(capacity=31, keep=31))).reasons)
+    assert "window 31, strict" in strict
     constant = "\n".join(classify(tiny_config(divisor=99.0)).reasons)
     assert "divisor 99.0: a constant" in constant
     assert "divisor count" not in constant

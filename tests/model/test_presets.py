@@ -44,10 +44,11 @@ def assert_right(engine: Engine, history: History, now: int, state: object = Non
 
 
 @pytest.mark.parametrize("name", PRESETS)
-def test_each_preset_has_its_class_with_reasons(name: str) -> None:
+def test_each_preset_has_its_class_with_reasons_and_its_window(name: str) -> None:
     found = classify(tiny(name))
     assert found.across_requests == (name in ACROSS)
     assert found.reasons
+    assert tiny(name).window.strict == (name not in ACROSS)
 
 
 @pytest.mark.parametrize("length", LENGTHS)

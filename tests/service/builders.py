@@ -43,10 +43,12 @@ def single_thread() -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def make_checkpoint(seed: int = 0, window: Window = WINDOW) -> Checkpoint:
+def make_checkpoint(
+    seed: int = 0, window: Window = WINDOW, item_ids: Sequence[str] = ITEM_IDS
+) -> Checkpoint:
     """Random weights, large enough that every event and every action moves every score."""
     config = native(
-        NUM_ITEMS,
+        len(item_ids),
         d_model=16,
         num_layers=2,
         num_heads=2,
@@ -61,7 +63,7 @@ def make_checkpoint(seed: int = 0, window: Window = WINDOW) -> Checkpoint:
         for parameter in network.parameters():
             parameter.normal_(std=0.3, generator=generator)
         network.retrieval.prior.normal_(generator=generator)
-    rows = [{"item_id": id_, "title": f"Title {index}"} for index, id_ in enumerate(ITEM_IDS)]
+    rows = [{"item_id": id_, "title": f"Title {index}"} for index, id_ in enumerate(item_ids)]
     return Checkpoint("tiny", network.eval(), Items(rows))
 
 

@@ -177,11 +177,14 @@ def test_the_actions_of_the_data_become_a_task(tmp_path: Path) -> None:
 
 def test_fields_of_the_configuration_can_be_set(ratings: Path, tmp_path: Path) -> None:
     fields = ["bias_heads=per_head", "position_buckets=4", 'value={"actions": {"positive": 2.0}}']
+    fields.append('window={"capacity": 6, "keep": 6}')
     done = train(ratings, tmp_path, *(x for field in fields for x in ("--set", field)))
     assert done.exit_code == 0, done.output
     config = load(tmp_path / "out").config
     assert (config.bias_heads, config.position_buckets) == ("per_head", 4)
     assert config.value.actions == {"positive": 2.0}
+    assert config.window.strict
+    assert "window 6, strict" in run("info", str(tmp_path / "out")).stdout
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ import torch
 
 from cache import Dtype
 from model.checkpoint import Checkpoint
+from model.config import Window
 from model.engine.encoder import EncodeJob
 from model.engine.engine import Engine
 from model.importers.formats import FORMATS
@@ -28,18 +29,24 @@ from tests.service.stores import roomy_store
 SIZES = {"d_model": 16, "num_layers": 2, "num_heads": 2, "qk_dim": 8, "v_dim": 8}
 
 
-@pytest.fixture(params=[*PRESETS, *(f"imported {name}" for name in FORMATS)], scope="module")
+@pytest.fixture(
+    params=[*PRESETS, "native with a strict window", *(f"imported {name}" for name in FORMATS)],
+    scope="module",
+)
 def checkpoint(request: pytest.FixtureRequest) -> Iterator[Checkpoint]:
     with torch.random.fork_rng():
-        kind, _, source = request.param.partition(" ")
-        network = imported(source) if source else native(kind)
+        kind, _, source = request.param.partition(" ")  # a preset, perhaps strict; or a source
+        network = imported(source) if kind == "imported" else native(kind, strict=bool(source))
         items = Items([{"item_id": f"i{n}"} for n in range(network.config.num_items)])
         yield Checkpoint(request.param, network, items)
 
 
-def native(preset: str) -> HSTU:
+def native(preset: str, *, strict: bool) -> HSTU:
     config = PRESETS[preset](NUM_ITEMS, max_length=16, **SIZES)
-    return make_network(config.model_copy(update={"temperature": 20 * config.temperature}))
+    changes: dict[str, object] = {"temperature": 20 * config.temperature}
+    if strict:
+        changes["window"] = Window(capacity=16, keep=16)
+    return make_network(config.model_copy(update=changes))
 
 
 def imported(source: str) -> HSTU:

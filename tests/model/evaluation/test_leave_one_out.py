@@ -9,7 +9,7 @@ import torch
 from model.config import Window
 from model.evaluation.leave_one_out import MISS, Case, predict
 from model.evaluation.metrics import CUTOFFS, action_nll, ranking_metrics
-from model.history import Event, History
+from model.history import EMPTY, Event, History
 from model.network.hstu import HSTU
 from tests.model.builders import (
     EVERY_ITEM,
@@ -158,6 +158,20 @@ def test_scores_are_those_that_are_served() -> None:
     found = evaluate(network, histories, batch_users=4)
     assert found.pop("action_nll") == pytest.approx(sum(losses) / len(losses), abs=1e-5)
     assert found == pytest.approx(expected_of(ranks))
+
+
+@pytest.mark.parametrize("length", [4, 5, 9])
+def test_a_strict_window_is_evaluated_on_the_events_it_serves(length: int) -> None:
+    network = make_network(tiny_config(window=Window(capacity=4, keep=4)))
+    whole = random_history(length + 1, seed=length)
+    target = whole.events[-1]
+    served, _ = EMPTY.merge(whole.events[:-1], network.config.window)
+    assert len(served) == 4
+    retrieval, _ = right_answers(network, served, target.timestamp, EVERY_ITEM)
+    others = set(EVERY_ITEM) - {event.item for event in whole.events}
+    rank = sum(bool(retrieval[item] > retrieval[target.item]) for item in others)
+    found = predict(network, [Case(whole, whole.items[:-1])])
+    assert found.ranks.tolist() == [rank]
 
 
 def test_evaluation_does_not_drop_out() -> None:

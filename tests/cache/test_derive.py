@@ -1,0 +1,108 @@
+"""A state made of the user's state under another model: read without a trace, written if nothing
+has changed meanwhile."""
+
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
+
+import pytest
+import redis
+
+from cache import RedisStore, StateKey
+from tests.cache.entries import ALICE, BOB, grown, make_entry, put
+from tests.redis_topologies import cluster
+
+pytestmark = pytest.mark.anyio
+
+TTL_S = 100
+HEIR = replace(ALICE, fingerprint=bytes(16))
+
+
+@pytest.fixture(scope="module")
+def cluster_url() -> Iterator[str]:
+    with cluster(3) as made:
+        yield made.url
+
+
+@pytest.fixture(params=["one server", "cluster"])
+async def store(request: pytest.FixtureRequest) -> AsyncIterator[RedisStore]:
+    is_cluster = request.param == "cluster"
+    url = request.getfixturevalue("cluster_url" if is_cluster else "redis_url")
+    made = RedisStore.from_url(url, ttl_s=TTL_S, timeout_s=10.0)
+    yield made
+    for user in (ALICE, BOB):
+        await made.delete(user)
+    await made.close()
+
+
+@pytest.fixture
+def client(redis_url: str) -> Iterator[redis.Redis]:
+    with redis.Redis.from_url(redis_url) as made:
+        yield made
+
+
+async def test_a_derived_state_is_read_back(store: RedisStore) -> None:
+    source, made = make_entry(ALICE), make_entry(HEIR, b"made of it")
+    await put(store, ALICE, source)
+    assert await store.peek(ALICE) == (source, TTL_S)
+    assert await store.derive(HEIR, made, source.header, ttl_s=40)
+    assert await store.peek(HEIR) == (made, 40)
+    assert await store.peek(ALICE) == (source, TTL_S)
+
+
+async def test_a_state_that_is_there_stays(store: RedisStore) -> None:
+    source, present = make_entry(ALICE), make_entry(HEIR, b"newer")
+    await put(store, ALICE, source)
+    await put(store, HEIR, present)
+    assert not await store.derive(HEIR, make_entry(HEIR), source.header, ttl_s=40)
+    assert await store.get(HEIR) == present
+
+
+async def test_what_changed_or_was_forgotten_meanwhile_is_not_derived_from(
+    store: RedisStore,
+) -> None:
+    source = make_entry(ALICE)
+    await put(store, ALICE, source)
+    append, _ = grown(source, b"more")
+    assert await store.append(ALICE, append)
+    assert not await store.derive(HEIR, make_entry(HEIR), source.header, ttl_s=40)
+    assert await store.delete(ALICE)
+    assert not await store.derive(HEIR, make_entry(HEIR), append.header, ttl_s=40)
+    assert await store.get(HEIR) is None
+
+
+async def test_peeking_renews_nothing_and_tells_of_sound_states_only(
+    redis_url: str, client: redis.Redis
+) -> None:
+    store = RedisStore.from_url(redis_url, ttl_s=TTL_S, timeout_s=10.0)
+    await put(store, ALICE, make_entry(ALICE))
+    client.expire(ALICE.name, 30)
+    assert await store.peek(ALICE) == (make_entry(ALICE), 30)
+    assert client.ttl(ALICE.name) == 30
+    client.setrange(ALICE.name, 110, b"\0")
+    client.set(BOB.name, make_entry(ALICE).value(), ex=9)
+    client.lpush(HEIR.name, "a list")
+    for key in (ALICE, BOB, HEIR, StateKey("nobody", bytes(16))):
+        assert await store.peek(key) is None
+    await store.close()
+
+
+async def test_whatever_else_is_there_stays_too(redis_url: str, client: redis.Redis) -> None:
+    store = RedisStore.from_url(redis_url, ttl_s=TTL_S, timeout_s=10.0)
+    source = make_entry(ALICE)
+    await put(store, ALICE, source)
+    client.set(HEIR.name, "x")
+    assert not await store.derive(HEIR, make_entry(HEIR), source.header, ttl_s=40)
+    client.delete(HEIR.name)
+    client.lpush(HEIR.name, "a list")
+    assert not await store.derive(HEIR, make_entry(HEIR), source.header, ttl_s=40)
+    client.delete(HEIR.name)
+    assert await store.derive(HEIR, make_entry(HEIR), source.header, ttl_s=0)
+    assert await store.peek(HEIR) == (make_entry(HEIR), 1)
+    await store.close()
+
+
+async def test_only_the_keys_own_state_is_taken(redis_url: str) -> None:
+    store = RedisStore.from_url(redis_url, ttl_s=TTL_S, timeout_s=10.0)
+    with pytest.raises(ValueError, match="another user or fingerprint"):
+        await store.derive(HEIR, make_entry(BOB), make_entry(ALICE).header, ttl_s=40)
+    await store.close()

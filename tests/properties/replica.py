@@ -1,0 +1,127 @@
+"""Owns one replica of the service without HTTP: its own connections, device tier and turns."""
+
+from collections.abc import Coroutine
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from cache import RedisStore
+from model.checkpoint import Checkpoint
+from model.engine.engine import Engine
+from model.history import Event
+from service.codec import StateCodec
+from service.deadline import Deadline
+from service.device_tier import DeviceTier
+from service.metrics import Metrics
+from service.recommender import Parts, Recommender
+from service.scheduler import EngineThread
+from service.schemas import EventIn, EventsRequest, RecommendRequest, RecommendResponse
+from service.settings import Settings
+from service.states import UserStates
+from service.updates import Offer, Updates
+
+Mode = Literal["append", "replace"]
+
+NO_HURRY_MS = 120_000.0
+TTL_S = 3600
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """What all replicas of a checkpoint share."""
+
+    checkpoint: Checkpoint
+    engine: Engine
+    fingerprint: bytes
+
+    @classmethod
+    def of(cls, checkpoint: Checkpoint) -> "Model":
+        return cls(checkpoint, Engine(checkpoint.network), checkpoint.digests().fingerprint)
+
+    def event(self, event: EventIn) -> Event | None:
+        """In this model's indices; None for an item that it does not know."""
+        item = self.checkpoint.items.index.get(event.item_id)
+        actions = self.checkpoint.config.action_index
+        return (
+            None
+            if item is None
+            else Event(item, actions.get(event.action or "", 0), event.timestamp)
+        )
+
+
+class Replica:
+    """A process' worth of the service; another one on the same store is another process."""
+
+    def __init__(self, model: Model, url: str, thread: EngineThread, device_bytes: int) -> None:
+        """The codec is where a stored number format would be chosen."""
+        self.model, self.store, self._device_bytes = model, open_store(url), device_bytes
+        self._url, self._thread = url, thread
+        self._device = DeviceTier(device_bytes)
+        codec = StateCodec(model.checkpoint.config, model.fingerprint, model.engine.device)
+        metrics = Metrics()
+        self._states = UserStates(
+            self.store, codec, model.engine.empty_state, self._device, metrics
+        )
+        self._updates = Updates(model.checkpoint, model.engine, thread, self._states)
+        self._recommender = Recommender(
+            Parts(
+                checkpoint=model.checkpoint,
+                engine=model.engine,
+                thread=thread,
+                states=self._states,
+                provider=None,
+                settings=Settings(microbatch=2),
+                metrics=metrics,
+            )
+        )
+
+    async def restarted(self, model: Model) -> "Replica":
+        """A new process in its place."""
+        await self._states.close()
+        return Replica(model, self._url, self._thread, self._device_bytes)
+
+    async def close(self) -> None:
+        await self._states.close()
+
+    async def add(self, user_id: str, events: list[EventIn], mode: Mode) -> None:
+        request = EventsRequest(user_id=user_id, events=events, history_mode=mode)
+        answer = await self._recommender.add_events(request, "id")
+        assert answer.stored
+
+    async def add_overtaken(
+        self, user_id: str, events: list[EventIn], others: Coroutine[Any, Any, None]
+    ) -> None:
+        """Others write between this one's reading and its writing."""
+        offer = Offer.of(self.model.checkpoint, events, replace=False)
+        async with self._states.turn(user_id):
+            loaded = await self._states.load(user_id)
+            await others
+            assert (await self._updates.store(user_id, loaded, offer)).stored
+
+    async def recommend(
+        self, user_id: str, events: list[EventIn], mode: Mode, now_s: int
+    ) -> RecommendResponse:
+        """Of every item, once the state is written."""
+        request = RecommendRequest(
+            user_id=user_id,
+            events=events,
+            history_mode=mode,
+            request_time=now_s,
+            candidates=self.model.checkpoint.items.ids,
+            num_results=len(self.model.checkpoint.items),
+            exclude_seen=False,
+            include=["parts"],
+        )
+        answer = await self._recommender.recommend(request, "id", Deadline.after_ms(NO_HURRY_MS))
+        await self._recommender.drain()
+        return answer
+
+    async def forget(self, user_id: str) -> None:
+        async with self._states.turn(user_id):
+            await self._states.forget(user_id)
+
+    def drop_from_device(self, user_id: str) -> None:
+        self._device.drop(user_id)
+
+
+def open_store(url: str) -> RedisStore:
+    return RedisStore.from_url(url, ttl_s=TTL_S, timeout_s=10.0)
