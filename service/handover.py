@@ -15,7 +15,7 @@ from enum import StrEnum
 
 import torch
 
-from cache import RedisStore, new_lineage
+from cache import Dtype, RedisStore, new_lineage
 from model.checkpoint import Checkpoint
 from model.config import NO_ACTION, Window
 from model.engine.encoder import EncodeJob
@@ -136,7 +136,10 @@ class Handover:
         self._engine, self._store = engine, store
         self._translation = Translation(old, new)
         self._old = StateCodec(old.config, old.digests().fingerprint, torch.device("cpu"))
-        self._new = StateCodec(new.config, new.digests().fingerprint, engine.device)
+        fingerprint = new.digests().fingerprint
+        self._new = {
+            dtype: StateCodec(new.config, fingerprint, engine.device, dtype) for dtype in Dtype
+        }
         self.report = Report()
 
     async def run(
@@ -158,8 +161,11 @@ class Handover:
                 await asyncio.sleep(began_s + 1 / users_per_second - time.monotonic())
 
     async def warm(self, user_id: str) -> Outcome:
-        """Encode the user for the new checkpoint, if that has no state of them."""
-        source, key = self._old.key(user_id), self._new.key(user_id)
+        """Encode the user for the new checkpoint, if that has no state of them.
+
+        It is stored in the dtype of the old one.
+        """
+        source, key = self._old.key(user_id), self._new[Dtype.FLOAT32].key(user_id)
         for _ in range(_ATTEMPTS):
             if await self._store.look(key) is not None:
                 return Outcome.PRESENT
@@ -172,7 +178,8 @@ class Handover:
                 return Outcome.UNKNOWN
             job = EncodeJob(self._engine.empty_state(), translated.history)
             (encoded,) = self._engine.encode([job])
-            entry = self._new.encode(user_id, encoded.state, 1, new_lineage())
+            codec = self._new[held[0].header.dtype]
+            entry = codec.encode(user_id, encoded.state, 1, new_lineage())
             if await self._store.derive(key, entry, held[0].header, ttl_s=held[1]):
                 self.report.add(translated)
                 return Outcome.WARMED

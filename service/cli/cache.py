@@ -209,7 +209,7 @@ def _detailed(held: Held) -> dict[str, Any]:
         "version": header.version,
         "anchor": header.anchor,
         "final_rows": header.num_final,
-        "dtype": header.dtype.name.lower(),
+        "dtype": header.dtype.label,
         "layers": header.num_layers,
         "heads": header.num_heads,
         "qk_dim": header.qk_dim,

@@ -166,6 +166,24 @@ async def test_old_states_are_left_as_they_are_and_new_ones_live_no_longer(
     assert client.ttl(made.name) in (38, 39, 40)
 
 
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "int8"])
+async def test_a_state_keeps_its_dtype(
+    dtype: str,
+    folder: Path,
+    checkpoint: Checkpoint,
+    store: RedisStore,
+    redis_url: str,
+    tmp_path: Path,
+) -> None:
+    new, flags = make_new(), {"store": redis_url, "store_timeout_ms": 10_000, "store_dtype": dtype}
+    save(new, tmp_path / "new")
+    async with serving(folder, **flags) as service:
+        await service.add_events(make_events(9))
+    assert await handover(checkpoint, new, store).warm("u") is Outcome.WARMED
+    async with serving(tmp_path / "new", **flags) as service:
+        assert (await service.state())["dtype"] == dtype
+
+
 async def test_the_survey_finds_the_most_recently_used(
     folder: Path,
     checkpoint: Checkpoint,
