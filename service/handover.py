@@ -15,7 +15,7 @@ from enum import StrEnum
 
 import torch
 
-from cache import RedisStore, new_lineage
+from cache import Dtype, RedisStore, new_lineage
 from model.checkpoint import Checkpoint
 from model.config import NO_ACTION, Window
 from model.engine.encoder import EncodeJob
@@ -131,12 +131,14 @@ class Report:
 class Handover:
     """From one checkpoint to another within one store."""
 
-    def __init__(self, old: Checkpoint, new: Checkpoint, engine: Engine, store: RedisStore) -> None:
-        """`engine` runs the new checkpoint."""
+    def __init__(
+        self, old: Checkpoint, new: Checkpoint, engine: Engine, store: RedisStore, dtype: Dtype
+    ) -> None:
+        """`engine` runs the new checkpoint, whose states are written in `dtype`."""
         self._engine, self._store = engine, store
         self._translation = Translation(old, new)
         self._old = StateCodec(old.config, old.digests().fingerprint, torch.device("cpu"))
-        self._new = StateCodec(new.config, new.digests().fingerprint, engine.device)
+        self._new = StateCodec(new.config, new.digests().fingerprint, engine.device, dtype)
         self.report = Report()
 
     async def run(
