@@ -131,15 +131,14 @@ class Report:
 class Handover:
     """From one checkpoint to another within one store."""
 
-    def __init__(self, old: Checkpoint, new: Checkpoint, engine: Engine, store: RedisStore) -> None:
-        """`engine` runs the new checkpoint."""
+    def __init__(
+        self, old: Checkpoint, new: Checkpoint, engine: Engine, store: RedisStore, dtype: Dtype
+    ) -> None:
+        """`engine` runs the new checkpoint, whose states are written in `dtype`."""
         self._engine, self._store = engine, store
         self._translation = Translation(old, new)
         self._old = StateCodec(old.config, old.digests().fingerprint, torch.device("cpu"))
-        fingerprint = new.digests().fingerprint
-        self._new = {
-            dtype: StateCodec(new.config, fingerprint, engine.device, dtype) for dtype in Dtype
-        }
+        self._new = StateCodec(new.config, new.digests().fingerprint, engine.device, dtype)
         self.report = Report()
 
     async def run(
@@ -161,11 +160,8 @@ class Handover:
                 await asyncio.sleep(began_s + 1 / users_per_second - time.monotonic())
 
     async def warm(self, user_id: str) -> Outcome:
-        """Encode the user for the new checkpoint, if that has no state of them.
-
-        It is stored in the dtype of the old one.
-        """
-        source, key = self._old.key(user_id), self._new[Dtype.FLOAT32].key(user_id)
+        """Encode the user for the new checkpoint, if that has no state of them."""
+        source, key = self._old.key(user_id), self._new.key(user_id)
         for _ in range(_ATTEMPTS):
             if await self._store.look(key) is not None:
                 return Outcome.PRESENT
@@ -178,8 +174,7 @@ class Handover:
                 return Outcome.UNKNOWN
             job = EncodeJob(self._engine.empty_state(), translated.history)
             (encoded,) = self._engine.encode([job])
-            codec = self._new[held[0].header.dtype]
-            entry = codec.encode(user_id, encoded.state, 1, new_lineage())
+            entry = self._new.encode(user_id, encoded.state, 1, new_lineage())
             if await self._store.derive(key, entry, held[0].header, ttl_s=held[1]):
                 self.report.add(translated)
                 return Outcome.WARMED

@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 from pydantic import BaseModel, Field
 
-from cache import RedisStore
+from cache import Dtype, RedisStore
 from service.cli.flags import FlagError, built, flags_of
 from service.cli.opened_store import Store, with_store
 from service.cli.output import Output, note, print_json, print_table, progress
+from service.settings import load_settings
 
 if TYPE_CHECKING:
     from model.checkpoint import Checkpoint
@@ -32,6 +33,9 @@ def warm(
     checkpoint: Annotated[Path, typer.Option(help="new checkpoint folder, soon to have traffic")],
     from_checkpoint: Annotated[Path, typer.Option(help="old one, whose states tell the events")],
     store: Store = None,
+    store_dtype: Annotated[
+        str | None, typer.Option(help="of the new states; left out: MFALCON_STORE_DTYPE")
+    ] = None,
     device: Annotated[
         Literal["auto", "cpu"], typer.Option(help="auto takes a GPU if there is one")
     ] = "auto",
@@ -55,6 +59,8 @@ def warm(
     if old.digests() == new.digests():
         raise FlagError("--from-checkpoint: this is --checkpoint itself, whose states fit already")
     engine = Engine(new.network, pick_device(device))
+    given_dtype = {} if store_dtype is None else {"store_dtype": store_dtype}
+    dtype = Dtype.named(load_settings(given_dtype).store_dtype)
 
     async def work(opened: RedisStore) -> "tuple[Survey, Report]":
         found = await survey(
@@ -63,7 +69,7 @@ def warm(
             max_users=bounds.max_users,
             max_scanned=bounds.max_scanned,
         )
-        handover = Handover(old, new, engine, opened)
+        handover = Handover(old, new, engine, opened, dtype)
         with progress() as bar:
             task = bar.add_task("users", total=len(found.users))
             await handover.run(

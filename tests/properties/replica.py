@@ -4,7 +4,7 @@ from collections.abc import Coroutine
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from cache import RedisStore
+from cache import Dtype, RedisStore
 from model.checkpoint import Checkpoint
 from model.engine.engine import Engine
 from model.history import Event
@@ -51,12 +51,19 @@ class Model:
 class Replica:
     """A process' worth of the service; another one on the same store is another process."""
 
-    def __init__(self, model: Model, url: str, thread: EngineThread, device_bytes: int) -> None:
-        """The codec is where a stored number format would be chosen."""
-        self.model, self.store, self._device_bytes = model, open_store(url), device_bytes
+    def __init__(
+        self,
+        model: Model,
+        url: str,
+        thread: EngineThread,
+        device_bytes: int,
+        dtype: Dtype = Dtype.FLOAT32,
+    ) -> None:
+        self.model, self.dtype = model, dtype
+        self.store, self._device_bytes = open_store(url), device_bytes
         self._url, self._thread = url, thread
         self._device = DeviceTier(device_bytes)
-        codec = StateCodec(model.checkpoint.config, model.fingerprint, model.engine.device)
+        codec = StateCodec(model.checkpoint.config, model.fingerprint, model.engine.device, dtype)
         metrics = Metrics()
         self._states = UserStates(
             self.store, codec, model.engine.empty_state, self._device, metrics
@@ -74,10 +81,10 @@ class Replica:
             )
         )
 
-    async def restarted(self, model: Model) -> "Replica":
+    async def restarted(self, model: Model, dtype: Dtype) -> "Replica":
         """A new process in its place."""
         await self._states.close()
-        return Replica(model, self._url, self._thread, self._device_bytes)
+        return Replica(model, self._url, self._thread, self._device_bytes, dtype)
 
     async def close(self) -> None:
         await self._states.close()
@@ -89,13 +96,13 @@ class Replica:
 
     async def add_overtaken(
         self, user_id: str, events: list[EventIn], others: Coroutine[Any, Any, None]
-    ) -> None:
-        """Others write between this one's reading and its writing."""
+    ) -> bool:
+        """Whether it is stored, though others write between this one's reading and writing."""
         offer = Offer.of(self.model.checkpoint, events, replace=False)
         async with self._states.turn(user_id):
             loaded = await self._states.load(user_id)
             await others
-            assert (await self._updates.store(user_id, loaded, offer)).stored
+            return (await self._updates.store(user_id, loaded, offer)).stored
 
     async def recommend(
         self, user_id: str, events: list[EventIn], mode: Mode, now_s: int

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import redis
 
-from cache import Entry, Header, RedisStore, StateKey
+from cache import Dtype, Entry, Header, RedisStore, StateKey
 from model.checkpoint import Checkpoint, save
 from model.config import ActionTask, Window
 from model.engine.engine import Engine
@@ -69,8 +69,10 @@ def key(checkpoint: Checkpoint) -> Callable[[str], str]:
     return lambda user_id: StateKey(user_id, fingerprint).name
 
 
-def handover(old: Checkpoint, new: Checkpoint, store: RedisStore) -> Handover:
-    return Handover(old, new, Engine(new.network), store)
+def handover(
+    old: Checkpoint, new: Checkpoint, store: RedisStore, dtype: Dtype = Dtype.FLOAT32
+) -> Handover:
+    return Handover(old, new, Engine(new.network), store, dtype)
 
 
 async def add_events(folder: Path, url: str, events: dict[str, list[JSON]]) -> None:
@@ -159,29 +161,12 @@ async def test_old_states_are_left_as_they_are_and_new_ones_live_no_longer(
     value = client.get(key("u"))
     found = await survey(store, checkpoint.digests().fingerprint, max_users=9, max_scanned=9)
     assert found.users == ["u"]
-    assert await handover(checkpoint, new, store).warm("u") is Outcome.WARMED
+    assert await handover(checkpoint, new, store, Dtype.INT8).warm("u") is Outcome.WARMED
     assert client.get(key("u")) == value
     assert client.ttl(key("u")) in (39, 40)
-    made = StateKey("u", new.digests().fingerprint)
-    assert client.ttl(made.name) in (38, 39, 40)
-
-
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "int8"])
-async def test_a_state_keeps_its_dtype(
-    dtype: str,
-    folder: Path,
-    checkpoint: Checkpoint,
-    store: RedisStore,
-    redis_url: str,
-    tmp_path: Path,
-) -> None:
-    new, flags = make_new(), {"store": redis_url, "store_timeout_ms": 10_000, "store_dtype": dtype}
-    save(new, tmp_path / "new")
-    async with serving(folder, **flags) as service:
-        await service.add_events(make_events(9))
-    assert await handover(checkpoint, new, store).warm("u") is Outcome.WARMED
-    async with serving(tmp_path / "new", **flags) as service:
-        assert (await service.state())["dtype"] == dtype
+    held = await store.look(StateKey("u", new.digests().fingerprint))
+    assert held is not None
+    assert (held.header.dtype, held.ttl_s in (38, 39, 40)) == (Dtype.INT8, True)
 
 
 async def test_the_survey_finds_the_most_recently_used(

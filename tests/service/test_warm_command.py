@@ -61,6 +61,7 @@ def test_the_command_warms_and_tells(folder: Path, redis_url: str, tmp_path: Pat
         ({"--store": "redis://h:port"}, "malformed Redis URL"),
         ({"--store": "memory"}, "lives inside the service"),
         ({"--store": "redis://127.0.0.1:1"}, "unavailable"),
+        ({"--store-dtype": "int4"}, "store_dtype"),
         ({"--max-users": "0"}, "--max-users"),
         ({"--users-per-second": "0"}, "--users-per-second"),
         ({"--checkpoint": "/nowhere"}, "/nowhere"),
