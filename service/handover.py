@@ -15,7 +15,7 @@ from enum import StrEnum
 
 import torch
 
-from cache import Dtype, RedisStore, new_lineage
+from cache import Dtype, RedisStore
 from model.checkpoint import Checkpoint
 from model.config import NO_ACTION, Window
 from model.engine.encoder import EncodeJob
@@ -174,8 +174,11 @@ class Handover:
                 return Outcome.UNKNOWN
             job = EncodeJob(self._engine.empty_state(), translated.history)
             (encoded,) = self._engine.encode([job])
-            entry = self._new.encode(user_id, encoded.state, 1, new_lineage())
-            if await self._store.derive(key, entry, held[0].header, ttl_s=held[1]):
+            begun = await self._store.load(key)
+            entry = self._new.encode(user_id, encoded.state, begun.version + 1, begun.lineage)
+            if begun.entry is None and await self._store.derive(
+                key, entry, held[0].header, ttl_s=held[1]
+            ):
                 self.report.add(translated)
                 return Outcome.WARMED
         return Outcome.BUSY

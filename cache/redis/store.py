@@ -182,10 +182,10 @@ class RedisStore:
         return await self._client.run(key.name, read, is_read=True)
 
     async def derive(self, key: StateKey, entry: Entry, source: Header, *, ttl_s: int) -> bool:
-        """Store for `ttl_s` what was made of the user's state under another model.
+        """Put, to live for `ttl_s`, what was made of the user's state under another model.
 
-        False, and nothing was changed, if that state has another header than `source` by now or
-        is gone, so that what was forgotten does not come back; or if the key holds anything.
+        False, and nothing was changed, also if that state has another header than `source` by now
+        or is gone.
         """
         require_owner(key, entry.header)
         origin = replace(key, fingerprint=source.fingerprint)
@@ -196,7 +196,7 @@ class RedisStore:
                 ("GETRANGE", key.name, 0, HEADER_BYTES - 1),
                 ("GETRANGE", origin.name, 0, HEADER_BYTES - 1),
             )
-            if head != source.pack() or held != b"":
+            if head != source.pack() or not is_followed(held or b"", entry.header):
                 await session.call(("UNWATCH",))
                 return False
             pieces = (entry.header.pack(), entry.payload)

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 import redis
 
-from cache import RedisStore, StateKey
+from cache import Entry, Header, RedisStore, StateKey
 from tests.cache.entries import ALICE, BOB, grown, make_entry, put
 from tests.redis_topologies import cluster
 
@@ -15,6 +15,12 @@ pytestmark = pytest.mark.anyio
 
 TTL_S = 100
 HEIR = replace(ALICE, fingerprint=bytes(16))
+
+
+async def derive(store: RedisStore, entry: Entry, source: Header, *, ttl_s: int = 40) -> bool:
+    """As a writer does that has just loaded the key, beginning the entry's own lineage."""
+    await store.load(HEIR, draw=lambda: entry.header.lineage)
+    return await store.derive(HEIR, entry, source, ttl_s=ttl_s)
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +50,7 @@ async def test_a_derived_state_is_read_back(store: RedisStore) -> None:
     source, made = make_entry(ALICE), make_entry(HEIR, b"made of it")
     await put(store, ALICE, source)
     assert await store.peek(ALICE) == (source, TTL_S)
-    assert await store.derive(HEIR, made, source.header, ttl_s=40)
+    assert await derive(store, made, source.header)
     assert await store.peek(HEIR) == (made, 40)
     assert await store.peek(ALICE) == (source, TTL_S)
 
@@ -53,7 +59,7 @@ async def test_a_state_that_is_there_stays(store: RedisStore) -> None:
     source, present = make_entry(ALICE), make_entry(HEIR, b"newer")
     await put(store, ALICE, source)
     await put(store, HEIR, present)
-    assert not await store.derive(HEIR, make_entry(HEIR), source.header, ttl_s=40)
+    assert not await derive(store, make_entry(HEIR), source.header)
     assert await store.get(HEIR) == present
 
 
@@ -64,9 +70,9 @@ async def test_what_changed_or_was_forgotten_meanwhile_is_not_derived_from(
     await put(store, ALICE, source)
     append, _ = grown(source, b"more")
     assert await store.append(ALICE, append)
-    assert not await store.derive(HEIR, make_entry(HEIR), source.header, ttl_s=40)
+    assert not await derive(store, make_entry(HEIR), source.header)
     assert await store.delete(ALICE)
-    assert not await store.derive(HEIR, make_entry(HEIR), append.header, ttl_s=40)
+    assert not await derive(store, make_entry(HEIR), append.header)
     assert await store.get(HEIR) is None
 
 
@@ -86,18 +92,19 @@ async def test_peeking_renews_nothing_and_tells_of_sound_states_only(
     await store.close()
 
 
-async def test_whatever_else_is_there_stays_too(redis_url: str, client: redis.Redis) -> None:
+async def test_only_the_lineage_that_was_loaded_is_followed(
+    redis_url: str, client: redis.Redis
+) -> None:
+    """A writer that began the key is not pushed aside, and damaged bytes make way."""
     store = RedisStore.from_url(redis_url, ttl_s=TTL_S, timeout_s=10.0)
-    source = make_entry(ALICE)
+    source, made = make_entry(ALICE), make_entry(HEIR)
     await put(store, ALICE, source)
-    client.set(HEIR.name, "x")
-    assert not await store.derive(HEIR, make_entry(HEIR), source.header, ttl_s=40)
-    client.delete(HEIR.name)
-    client.lpush(HEIR.name, "a list")
-    assert not await store.derive(HEIR, make_entry(HEIR), source.header, ttl_s=40)
-    client.delete(HEIR.name)
-    assert await store.derive(HEIR, make_entry(HEIR), source.header, ttl_s=0)
-    assert await store.peek(HEIR) == (make_entry(HEIR), 1)
+    assert not await store.derive(HEIR, made, source.header, ttl_s=40)
+    await store.load(HEIR, draw=lambda: bytes(16))
+    assert not await derive(store, made, source.header)
+    client.set(HEIR.name, "damaged")
+    assert await derive(store, made, source.header, ttl_s=0)
+    assert await store.peek(HEIR) == (made, 1)
     await store.close()
 
 

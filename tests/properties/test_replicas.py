@@ -156,13 +156,21 @@ class Replicas(RuleBasedStateMachine):
         self._offer(fast, user, theirs, "append")
         self._offer(slow, user, mine, "append")
 
-    @rule(at=st.permutations(range(len(DEVICE_BYTES))), user=users, mine=events)
-    def overtaken_by_forget(self, at: list[int], user: str, mine: list[EventIn]) -> None:
-        """Nothing of what was read before a user was forgotten is written after it."""
+    @rule(at=st.permutations(range(len(DEVICE_BYTES))), user=users, mine=events, theirs=events)
+    def overtaken_by_forget(
+        self, at: list[int], user: str, mine: list[EventIn], theirs: list[EventIn]
+    ) -> None:
+        """Nothing of what was read before is written after it, nor over what comes then."""
         slow, other = (self._replicas[place] for place in at[:2])
-        self._run(slow.add_overtaken(user, mine, other.forget(user)))
+
+        async def forget_and_begin_anew() -> None:
+            await other.forget(user)
+            await other.add(user, theirs, "append")
+
+        self._run(slow.add_overtaken(user, mine, forget_and_begin_anew()))
         for model in self._models:
             self._lose(model, user)
+        self._offer(other, user, theirs, "append")
 
     @rule(at=replicas, user=users)
     def forget(self, at: int, user: str) -> None:
