@@ -1,6 +1,5 @@
 """Imported torch-rechub models say what torch-rechub itself says, on random weights."""
 
-from dataclasses import replace
 from itertools import product
 from pathlib import Path
 from typing import Any, Literal
@@ -82,7 +81,8 @@ def test_hidden_states_and_logits_are_the_packages(
         time_bucket_divisor=width,
     )
     torch.save(model.state_dict(), tmp_path / "model.pt")
-    options = replace(options, time_fn=fn, time_unit_s=unit_s, time_width=width)
+    times = {"time_fn": fn, "time_unit_s": unit_s, "time_width": width}
+    options = options.model_copy(update=times)
     imported = import_file("rechub", tmp_path / "model.pt", options)
     for user in users():
         assert_same(imported, user, *answer(model, user))
