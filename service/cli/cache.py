@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 from rich.markup import escape
 
-from cache import Held, RedisStore, StateKey
+from cache import Held, RedisStore
 from service.cli.opened_store import Store, store_url, with_store
 from service.cli.output import Output, note, print_json, print_table, progress, say
 from service.settings import mask_url
@@ -118,15 +118,11 @@ def rm(
 ) -> None:
     """Forget a user under every model, as DELETE /users/{user_id}/state does."""
 
-    async def forgot(opened: RedisStore) -> bool:
-        # Whichever the model: the user's states all go.
-        return await opened.delete(StateKey(user, bytes(16)))
-
     if not yes:
         typer.confirm(
             f"Forget all that {mask_url(store_url(store))} holds of this user?", abort=True
         )
-    deleted = with_store(store, forgot)
+    deleted = with_store(store, lambda opened: opened.forget(user))
     if output == "json":
         print_json({"user_id": user, "deleted": deleted})
     else:

@@ -137,14 +137,31 @@ async def test_those_who_load_at_once_begin_the_same_lineage(store: StateStore) 
     assert len({one.lineage for one in found}) == 1
 
 
+@pytest.mark.parametrize(
+    "forget",
+    [lambda store: store.delete(ALICE), lambda store: store.forget("alice")],
+    ids=["of a key", "of no key"],
+)
 async def test_nothing_of_a_forgotten_user_is_left(
-    remote: RedisStore, client: redis.asyncio.Redis
+    remote: RedisStore,
+    client: redis.asyncio.Redis,
+    forget: Callable[[RedisStore], Awaitable[bool]],
 ) -> None:
-    for key in (ALICE, OTHER_MODEL):
+    for key in (ALICE, OTHER_MODEL, BOB):
         await put(remote, key, make_entry(key))
     await remote.load(StateKey("alice", bytes([5] * 16)))
-    await remote.delete(ALICE)
-    assert await client.dbsize() == 0
+    assert await forget(remote)
+    assert await client.keys() == [BOB.name.encode()]
+    assert not await forget(remote)
+
+
+async def test_a_user_of_a_cluster_is_forgotten_without_a_key(shared_cluster: Cluster) -> None:
+    store = RedisStore.from_url(shared_cluster.url, ttl_s=TTL_S, timeout_s=10.0)
+    for key in (ALICE, OTHER_MODEL):
+        await put(store, key, make_entry(key))
+    assert await store.forget("alice")
+    assert [held async for held in store.scan("alice")] == []
+    await store.close()
 
 
 async def test_a_begun_key_goes_soon_and_a_state_stays(
