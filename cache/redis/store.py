@@ -6,13 +6,14 @@ from functools import partial
 
 from redis import exceptions
 
-from cache.header import HEADER_BYTES, Header, new_lineage
+from cache.header import HEADER_BYTES, LINEAGE_BYTES, Header, new_lineage
 from cache.keys import StateKey
 from cache.redis.client import BreakerChange, RedisClient, ignore_change
 from cache.redis.keyspace import FIRST, all_names, look, scan_states, unlink
 from cache.redis.memory_policy import MemoryPolicy, read_policy
 from cache.redis.node import Session
 from cache.store import (
+    BEGUN_S,
     Append,
     Entry,
     Found,
@@ -27,10 +28,6 @@ from cache.store import (
 _MAX_SCRIPT_BYTES = 1 << 18
 """Scripts move bytes several times slower than SET does; longer tails are written whole."""
 
-_BEGUN_S = 600
-"""How long a key is kept that was begun: longer than any request goes on between load and write,
-and short, as most who only ask for an unknown user never write."""
-
 _APPEND = """
 if redis.pcall('GETRANGE', KEYS[1], 0, #ARGV[1] - 1) ~= ARGV[1]
   or redis.call('STRLEN', KEYS[1]) ~= tonumber(ARGV[4]) then return 0 end
@@ -40,6 +37,13 @@ redis.call('EXPIRE', KEYS[1], ARGV[5])
 return 1
 """
 """Compare-and-append in one round trip; a script runs as a whole, or not at all."""
+
+_EXPIRE_BEGUN = """
+if redis.call('STRLEN', KEYS[1]) == tonumber(ARGV[1]) then
+  redis.call('EXPIRE', KEYS[1], ARGV[2])
+end
+"""
+"""What was only begun when it was read may be a state by now."""
 
 
 class RedisStore:
@@ -55,6 +59,7 @@ class RedisStore:
             raise ValueError("ttl_s must be at least 1")
         self._client = client
         self._ttl_s = ttl_s
+        self._begun_s = min(BEGUN_S, ttl_s)
 
     @classmethod
     def from_url(
@@ -84,9 +89,12 @@ class RedisStore:
         return self._client.num_skipped
 
     async def get(self, key: StateKey, *, timeout_s: float | None = None) -> Entry | None:
-        command = ("GETEX", key.name, "EX", self._ttl_s)
-        value = await self._client.read(key.name, command, timeout_s=timeout_s)
-        return read_entry(value, key) if isinstance(value, bytes) else None
+        async def read(session: Session) -> Entry | None:
+            (value,) = await session.call(("GETEX", key.name, "EX", self._ttl_s))
+            await self._renewed(session, key, value)
+            return read_entry(value or b"", key)
+
+        return await self._client.run(key.name, read, is_read=True, timeout_s=timeout_s)
 
     async def load(
         self,
@@ -101,7 +109,7 @@ class RedisStore:
         async def look(session: Session) -> Found:
             # Drawn for each attempt: after a lost connection nobody knows what became of the first.
             lineage = draw()
-            begin = ("SET", name, lineage, "NX", "EX", min(_BEGUN_S, self._ttl_s))
+            begin = ("SET", name, lineage, "NX", "EX", self._begun_s)
             try:
                 value, begun = await session.call(renewed, begin)
             except exceptions.OutOfMemoryError:
@@ -110,10 +118,17 @@ class RedisStore:
                 if value is None:
                     raise
                 begun = None
+            await self._renewed(session, key, value)
             found = read_found(value, key)
             return found or (Found(lineage) if begun else await self._clear(session, key, lineage))
 
         return await self._client.run(name, look, is_read=True, timeout_s=timeout_s)
+
+    async def _renewed(self, session: Session, key: StateKey, start: bytes | None) -> None:
+        """Take back what a use gave to a key that starts like this, if it is only begun."""
+        if start is not None and len(start) == LINEAGE_BYTES:
+            expire = ("EVAL", _EXPIRE_BEGUN, 1, key.name, LINEAGE_BYTES, self._begun_s)
+            await session.call(expire)
 
     async def _clear(self, session: Session, key: StateKey, lineage: bytes) -> Found:
         """Begin in the place of a value that is nothing, unless another has by now."""
@@ -124,7 +139,7 @@ class RedisStore:
             await session.call(("UNWATCH",))
             return found
         # Whoever loses here has a lineage that is not held: what it writes will be refused.
-        await session.transaction(_pack_set(name, (lineage,), min(_BEGUN_S, self._ttl_s)))
+        await session.transaction(_pack_set(name, (lineage,), self._begun_s))
         return Found(lineage)
 
     async def put(self, key: StateKey, entry: Entry, *, timeout_s: float | None = None) -> bool:
@@ -153,6 +168,7 @@ class RedisStore:
             value, _ = await session.call(
                 ("GETRANGE", name, 0, HEADER_BYTES - 1), ("EXPIRE", name, self._ttl_s)
             )
+            await self._renewed(session, key, value)
             header = Header.unpack(value or b"")
             return header if header and is_owned(header, key) else None
 

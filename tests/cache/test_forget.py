@@ -2,11 +2,13 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from typing import Any
 
 import pytest
 import redis.asyncio
 
 from cache import Entry, MemoryStore, RedisStore, StateKey, StateStore, StoreFull
+from cache.redis.node import Command, Session
 from tests.cache.entries import ALICE, BOB, LINEAGE, TTL_S, grown, make_entry, put
 from tests.redis_server import RedisServer
 from tests.redis_topologies import Cluster, client_of, cluster
@@ -164,13 +166,59 @@ async def test_a_user_of_a_cluster_is_forgotten_without_a_key(shared_cluster: Cl
     await store.close()
 
 
-async def test_a_begun_key_goes_soon_and_a_state_stays(
-    redis_url: str, client: redis.asyncio.Redis
+LOOKS: dict[str, Callable[[StateStore], Awaitable[object]]] = {
+    "load": lambda store: store.load(ALICE),
+    "get": lambda store: store.get(ALICE),
+    "head": lambda store: store.head(ALICE),
+}
+
+
+@pytest.mark.parametrize("look", LOOKS.values(), ids=LOOKS)
+async def test_a_begun_key_goes_soon_however_often_it_is_found_and_a_state_stays(
+    redis_url: str,
+    client: redis.asyncio.Redis,
+    look: Callable[[StateStore], Awaitable[object]],
 ) -> None:
     store = RedisStore.from_url(redis_url, ttl_s=10_000, timeout_s=10.0)
-    await store.load(ALICE)
+    await store.load(ALICE, draw=lambda: LINEAGE)
     assert 500 < await client.ttl(ALICE.name) <= 600
-    await put(store, ALICE, make_entry(ALICE))
+    await client.expire(ALICE.name, 30)
+    await look(store)
+    assert 500 < await client.ttl(ALICE.name) <= 600
+    await store.put(ALICE, make_entry(ALICE))
+    assert 9_900 < await client.ttl(ALICE.name) <= 10_000
+    await client.expire(ALICE.name, 30)
+    before = await num_scripts(client)
+    await look(store)
+    assert 9_900 < await client.ttl(ALICE.name) <= 10_000
+    assert await num_scripts(client) == before  # it would be a round trip more
+    await store.close()
+
+
+async def num_scripts(client: redis.asyncio.Redis) -> int:
+    told = await client.info("commandstats")
+    return int(told.get("cmdstat_eval", {}).get("calls", 0))
+
+
+@pytest.mark.parametrize("look", LOOKS.values(), ids=LOOKS)
+async def test_a_key_that_was_found_begun_and_is_a_state_by_now_stays(
+    redis_url: str,
+    client: redis.asyncio.Redis,
+    monkeypatch: pytest.MonkeyPatch,
+    look: Callable[[StateStore], Awaitable[object]],
+) -> None:
+    store = RedisStore.from_url(redis_url, ttl_s=10_000, timeout_s=10.0)
+    await store.load(ALICE, draw=lambda: LINEAGE)
+    call = Session.call
+
+    async def call_and_be_overtaken(session: Session, *commands: Command) -> list[Any]:
+        replies = await call(session, *commands)
+        if commands[0][0] in ("GETEX", "GETRANGE"):
+            assert await store.put(ALICE, make_entry(ALICE))
+        return replies
+
+    monkeypatch.setattr(Session, "call", call_and_be_overtaken)
+    await look(store)
     assert 9_900 < await client.ttl(ALICE.name) <= 10_000
     await store.close()
 
