@@ -111,7 +111,8 @@ class RedisClient:
     ) -> T:
         """What the operation returns, at the server of a key. Raises StoreUnavailable.
 
-        `timeout_s` bounds all of it, beside the bounds on its steps.
+        `timeout_s` bounds all of it, beside the bounds on its steps. A bug in the operation is no
+        outage: it is raised as it is.
         """
         try:
             running = self._run(name, operation, is_read)

@@ -2,32 +2,22 @@
 
 import asyncio
 import traceback
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 
 import anyio
 import pytest
 import redis.asyncio
 
-from cache import Entry, RedisStore, StateKey, StateStore, StoreUnavailable
-from tests.cache.entries import ALICE, BOB, FINGERPRINT, grown, make_entry, put, seconds_to_live
+from cache import Entry, RedisStore, StateKey, StoreUnavailable
+from tests.cache.entries import ALICE, BOB, FINGERPRINT, make_entry, put, seconds_to_live
+from tests.cache.operations import OPERATIONS
 from tests.cache.waiting import NO_HANG_S, eventually
 from tests.redis_server import RedisServer
 
 pytestmark = pytest.mark.anyio
 
 TTL_S = 100
-
-OPERATIONS: dict[str, Callable[[StateStore], Coroutine[None, None, object]]] = {
-    "get": lambda store: store.get(ALICE),
-    "load": lambda store: store.load(ALICE),
-    "put": lambda store: store.put(ALICE, make_entry(ALICE)),
-    "append": lambda store: store.append(ALICE, grown(make_entry(ALICE), b"more")[0]),
-    "head": lambda store: store.head(ALICE),
-    "delete": lambda store: store.delete(ALICE),
-    "look": lambda store: store.look(ALICE),
-    "ping": lambda store: store.ping(),
-}
 
 
 @pytest.fixture

@@ -212,13 +212,14 @@ async def test_a_run_that_was_stopped_goes_on(
 ) -> None:
     new, users = make_new(), ["a", "b", "c", "d"]
     await add_events(folder, redis_url, dict.fromkeys(users, make_events(5)))
-    first, done = handover(checkpoint, new, store), asyncio.Event()
-    running = asyncio.create_task(
-        first.run(users, 0.01, lambda count: done.set() if count else None)
-    )
-    await done.wait()
-    running.cancel()
-    await asyncio.wait([running])
+    first = handover(checkpoint, new, store)
+
+    def stop(_done: int) -> None:
+        running.cancel()
+
+    running = asyncio.create_task(first.run(users, 0.01, stop))
+    with pytest.raises(asyncio.CancelledError):
+        await running
     assert first.report.outcomes == {Outcome.WARMED: 1}
     second = handover(checkpoint, new, store)
     await second.run(users, 1e6)
