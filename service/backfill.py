@@ -11,12 +11,12 @@ from typing import Final
 import structlog
 
 from service.history_provider import HistoryProvider, HistoryUnavailable
+from service.logs import SeldomWarning
 from service.states import Loaded
 from service.updates import Offer, Updates
 
 _VAIN_S: Final = 60.0
 _MAX_VAIN: Final = 10_000
-_WARN_EVERY_S: Final = 30.0
 
 _log = structlog.get_logger("mfalcon.history")
 
@@ -27,7 +27,7 @@ class Backfill:
     def __init__(self, updates: Updates, provider: HistoryProvider | None) -> None:
         self._updates, self._provider = updates, provider
         self._vain = _Vain()
-        self._warned_at = -_WARN_EVERY_S
+        self._warn = SeldomWarning(_log, "history_unavailable")
 
     async def complete(
         self,
@@ -51,7 +51,7 @@ class Backfill:
         try:
             past = await self._provider.ask(user_id, timeout_s)
         except HistoryUnavailable as error:
-            self._warn(str(error))
+            self._warn(detail=str(error))
             return replace(offer, lacks_past=True)
         completed = replace(offer, past=past)
         if self._num_known(loaded, completed) == self._num_known(loaded, offer):
@@ -70,12 +70,6 @@ class Backfill:
     def _num_known(self, loaded: Loaded, offer: Offer) -> int:
         history, _ = self._updates.apply(offer, loaded.stored.state.history)
         return history.num_known
-
-    def _warn(self, detail: str) -> None:
-        now = time.monotonic()
-        if now - self._warned_at >= _WARN_EVERY_S:
-            self._warned_at = now
-            _log.warning("history_unavailable", detail=detail)
 
 
 class _Vain:
