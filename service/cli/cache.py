@@ -9,7 +9,7 @@ import typer
 from rich.markup import escape
 
 from cache import Held, RedisStore
-from service.cli.opened_store import Store, store_url, with_store
+from service.cli.opened_store import Store, store_settings, with_store
 from service.cli.output import Output, note, print_json, print_table, progress, say
 from service.settings import mask_url
 
@@ -38,7 +38,7 @@ def stats(
 
     Nothing is renewed: a state that nobody uses still expires.
     """
-    found = with_store(store, lambda opened: _count(opened, limit))
+    found = with_store(store_settings(store), lambda opened: _count(opened, limit))
     if output == "json":
         print_json(found)
         return
@@ -68,7 +68,7 @@ def ls(
                     break
         return found
 
-    found = with_store(store, listed)
+    found = with_store(store_settings(store), listed)
     if output == "json":
         print_json({"states": [_brief(held) for held in found]})
         return
@@ -95,7 +95,7 @@ def get(
             result["events"] = await _events(opened, user, events)
         return result
 
-    found = with_store(store, looked)
+    found = with_store(store_settings(store), looked)
     if output == "json":
         print_json(found)
     else:
@@ -118,11 +118,10 @@ def rm(
 ) -> None:
     """Forget a user under every model, as DELETE /users/{user_id}/state does."""
 
+    settings = store_settings(store)
     if not yes:
-        typer.confirm(
-            f"Forget all that {mask_url(store_url(store))} holds of this user?", abort=True
-        )
-    deleted = with_store(store, lambda opened: opened.forget(user))
+        typer.confirm(f"Forget all that {mask_url(settings.store)} holds of this user?", abort=True)
+    deleted = with_store(settings, lambda opened: opened.forget(user))
     if output == "json":
         print_json({"user_id": user, "deleted": deleted})
     else:
