@@ -1,7 +1,6 @@
-"""Owns `mfalcon cache`: looking into a Redis store, and forgetting a user. Never writes a state."""
+"""Owns `mfalcon cache ls|get|rm`: one state or another in a Redis store. Never writes a state."""
 
 from contextlib import aclosing
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -10,46 +9,11 @@ from rich.markup import escape
 
 from cache import Held, RedisStore
 from service.cli.opened_store import Store, store_settings, with_store
-from service.cli.output import Output, note, print_json, print_table, progress, say
+from service.cli.output import Output, note, print_json, print_table, say
 from service.settings import mask_url
 
 User = Annotated[str, typer.Argument(help="user id", show_default=False)]
 _COLUMNS = ["user", "fingerprint", "events", "bytes", "expires in s"]
-
-
-@dataclass(slots=True)
-class _Sum:
-    states: int = 0
-    events: int = 0
-    bytes: int = 0
-
-    def add(self, held: Held) -> None:
-        self.states += 1
-        self.events += held.header.num_events
-        self.bytes += held.num_bytes
-
-
-def stats(
-    store: Store = None,
-    limit: Annotated[int, typer.Option(min=1, help="most states to look at")] = 100_000,
-    output: Output = "table",
-) -> None:
-    """Count what a store holds, by model; and say what its servers do when they are full.
-
-    Nothing is renewed: a state that nobody uses still expires.
-    """
-    found = with_store(store_settings(store), lambda opened: _count(opened, limit))
-    if output == "json":
-        print_json(found)
-        return
-    columns = ["fingerprint", "states", "events", "bytes"]
-    rows = [[str(model[name]) for name in columns] for model in found["fingerprints"]]
-    print_table("states by model", columns, rows)
-    servers = [[str(value) for value in server.values()] for server in found["servers"]]
-    print_table("servers", ["server", "maxmemory bytes", "policy"], servers)
-    say(f"{found['states']} states of {found['keys']} keys, {found['bytes']} bytes")
-    if not found["complete"]:
-        note(f"stopped after {limit} states; --limit raises that")
 
 
 def ls(
@@ -126,38 +90,6 @@ def rm(
         print_json({"user_id": user, "deleted": deleted})
     else:
         say("forgotten" if deleted else "nothing was held of this user")
-
-
-async def _count(store: RedisStore, limit: int) -> dict[str, Any]:
-    num_keys = await store.num_keys()
-    policies = await store.memory_policies()
-    models: dict[str, _Sum] = {}
-    all_of_them, complete = _Sum(), True
-    with progress() as bar:
-        task = bar.add_task("states", total=min(num_keys, limit))
-        async with aclosing(store.scan()) as states:
-            async for held in states:
-                if all_of_them.states == limit:
-                    complete = False
-                    break
-                all_of_them.add(held)
-                models.setdefault(held.key.fingerprint.hex(), _Sum()).add(held)
-                bar.advance(task)
-    return {
-        "keys": num_keys,
-        "states": all_of_them.states,
-        "events": all_of_them.events,
-        "bytes": all_of_them.bytes,
-        "complete": complete,
-        "fingerprints": [
-            {"fingerprint": name, "states": m.states, "events": m.events, "bytes": m.bytes}
-            for name, m in sorted(models.items())
-        ],
-        "servers": [
-            {"server": server, "maxmemory_bytes": policy.max_bytes, "policy": policy.policy}
-            for server, policy in sorted(policies.items())
-        ],
-    }
 
 
 async def _events(store: RedisStore, user: str, folder: Path) -> list[dict[str, Any]] | None:
