@@ -102,7 +102,8 @@ class Replica:
         async with self._states.turn(user_id):
             loaded = await self._states.load(user_id)
             await others
-            return (await self._updates.store(user_id, loaded, offer)).stored
+            applied = self._updates.apply(offer, loaded.stored.state.history)
+            return (await self._updates.store(user_id, loaded, applied)).stored
 
     async def recommend(
         self, user_id: str, events: list[EventIn], mode: Mode, now_s: int
