@@ -33,7 +33,7 @@ from service.schemas import (
 )
 from service.settings import Settings
 from service.states import Loaded, UserStates
-from service.updates import Applied, Offer, Updates
+from service.updates import Applied, Offer, Unstored, Updates
 
 _log = structlog.get_logger("mfalcon.recommender")
 _GRACE_S = 5.0
@@ -59,7 +59,9 @@ class Recommender:
     def __init__(self, parts: Parts) -> None:
         self.checkpoint, self.engine, self.states = parts.checkpoint, parts.engine, parts.states
         self._thread, self._settings, self._metrics = parts.thread, parts.settings, parts.metrics
-        self._updates = Updates(parts.checkpoint, parts.engine, parts.thread, parts.states)
+        self._updates = Updates(
+            parts.checkpoint, parts.engine, parts.thread, parts.states, parts.metrics
+        )
         self._backfill = Backfill(self._updates, parts.provider)
         self._answering = Answering(parts.checkpoint, parts.engine, parts.metrics)
         self._writes: set[asyncio.Task[None]] = set()
@@ -193,6 +195,7 @@ class Recommender:
                     await self._updates.store(user_id, loaded, applied, state)
                 except Exception as error:
                     # The answer is out; the user's next request finds the old state.
+                    self._metrics.unstored.labels(Unstored.ERROR).inc()
                     _log.error("state_not_written", exc_info=error)
 
         task = asyncio.create_task(write())

@@ -64,7 +64,7 @@ async def replica(checkpoint: Checkpoint, url: str) -> AsyncIterator[tuple[UserS
     device = DeviceTier(1 << 24)
     states = UserStates(store, codec, engine.empty_state, device, Metrics())
     try:
-        yield states, Updates(checkpoint, engine, thread, states)
+        yield states, Updates(checkpoint, engine, thread, states, Metrics())
     finally:
         await thread.close()
         await store.close()

@@ -68,7 +68,7 @@ class Replica:
         self._states = UserStates(
             self.store, codec, model.engine.empty_state, self._device, metrics
         )
-        self._updates = Updates(model.checkpoint, model.engine, thread, self._states)
+        self._updates = Updates(model.checkpoint, model.engine, thread, self._states, metrics)
         self._recommender = Recommender(
             Parts(
                 checkpoint=model.checkpoint,

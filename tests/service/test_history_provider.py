@@ -251,6 +251,7 @@ async def test_a_bad_answer_is_told_and_harms_nothing(
     assert (answer["degraded"], answer["complete"]) == ([], True)
     assert_right(answer, checkpoint, EVENTS)
     assert await outcomes(service) == [1, 0, 2, 0]
+    assert await service.metric('mfalcon_unstored_total{reason="history"}') == 2
     (warned,) = (line for line in log if line["event"] == "history_unavailable")
     assert warned["detail"]
     assert "bought" not in str(log)

@@ -5,7 +5,7 @@ from itertools import count
 from types import SimpleNamespace
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cache import MemoryStore, StateStore
@@ -21,11 +21,11 @@ from service.schemas import EventIn
 from service.states import Loaded, UserStates
 from service.updates import Offer, Stored, Updates
 from tests.service.builders import JSON, history_of, make_events
-from tests.service.stores import BrokenStore, ForgettingStore, LosingStore, roomy_store
+from tests.service.stores import BrokenStore, FlakyStore, ForgettingStore, LosingStore, roomy_store
 
 pytestmark = pytest.mark.anyio
 
-Writer = SimpleNamespace  # of `states` and `updates`, as one replica has them
+Writer = SimpleNamespace  # of `states`, `updates` and `metrics`, as one replica has them
 MakeWriter = Callable[[StateStore], Writer]
 
 
@@ -35,8 +35,10 @@ async def writer(checkpoint: Checkpoint, engine: Engine) -> AsyncIterator[MakeWr
 
     def make(store: StateStore) -> Writer:
         codec = StateCodec(checkpoint.config, bytes(16), engine.device)
-        states = UserStates(store, codec, engine.empty_state, DeviceTier(1 << 20), Metrics())
-        return Writer(states=states, updates=Updates(checkpoint, engine, thread, states))
+        metrics = Metrics()
+        states = UserStates(store, codec, engine.empty_state, DeviceTier(1 << 20), metrics)
+        updates = Updates(checkpoint, engine, thread, states, metrics)
+        return Writer(states=states, updates=updates, metrics=metrics)
 
     yield make
     await thread.close()
@@ -95,13 +97,41 @@ async def test_a_lost_write_is_tried_again(
     assert len((await one.states.load("u")).stored.state.history) == 3
 
 
-@pytest.mark.parametrize("store", [LosingStore(10**9), BrokenStore()], ids=["losing", "broken"])
+def unstored(writer: Writer) -> dict[str, float]:
+    """How many offers were not stored, by reason."""
+    (family,) = writer.metrics.unstored.collect()
+    counts = [sample for sample in family.samples if sample.name.endswith("_total")]
+    return {sample.labels["reason"]: sample.value for sample in counts}
+
+
+@pytest.mark.parametrize(
+    ("store", "reason"), [(LosingStore(10**9), "overtaken"), (BrokenStore(), "store")]
+)
 async def test_events_that_could_not_be_stored_are_told(
-    writer: MakeWriter, checkpoint: Checkpoint, store: MemoryStore
+    writer: MakeWriter, checkpoint: Checkpoint, store: MemoryStore, reason: str
 ) -> None:
     one = writer(store)
     outcome = await store_offer(one, await one.states.load("u"), offer(checkpoint, make_events(3)))
     assert not outcome.stored
+    assert unstored(one) == {reason: 1}
+
+
+async def test_a_store_that_goes_away_between_two_attempts_is_no_delete(
+    writer: MakeWriter, checkpoint: Checkpoint
+) -> None:
+    store = FlakyStore()
+    one = writer(store)
+    loaded = await one.states.load("u")
+    await store_offer(one, loaded, offer(checkpoint, make_events(2)))
+
+    async def lose(*_: object, **__: object) -> bool:
+        store.num_failures = 1
+        return False
+
+    store.put = store.append = lose  # type: ignore[method-assign]
+    outcome = await store_offer(one, loaded, offer(checkpoint, make_events(3)))
+    assert not outcome.stored
+    assert unstored(one) == {"store": 1}
 
 
 @pytest.mark.parametrize("held", [0, 2, 5])
@@ -118,6 +148,7 @@ async def test_events_of_before_a_delete_are_not_offered_again(
     loaded = await one.states.load("u")
     outcome = await store_offer(one, loaded, offer(checkpoint, make_events(1, first=8)))
     assert not outcome.stored
+    assert unstored(one) == {"gone": 1}
     assert len((await one.states.load("u")).stored.state.history) == 0
 
 
@@ -140,6 +171,7 @@ few_events = st.lists(
 )
 
 
+@settings(deadline=None)
 @given(held=few_events, past=few_events, offered=few_events)
 def test_the_past_grows_what_is_held_or_begins_anew_if_that_makes_more_known(
     checkpoint: Checkpoint, held: list[Event], past: list[Event], offered: list[Event]
@@ -150,7 +182,7 @@ def test_the_past_grows_what_is_held_or_begins_anew_if_that_makes_more_known(
     grown, _ = base.merge(past, window)
     anew, _ = EMPTY.merge([*past, *base.events], window)
     expected, counts = max(grown, anew, key=lambda one: one.num_known).merge(offered, window)
-    updates = Updates(checkpoint, *[None] * 3)  # type: ignore[arg-type]
+    updates = Updates(checkpoint, *[None] * 4)  # type: ignore[arg-type]
     offer = Offer(offered, replace=False, missing_item_ids=[], past=past)
     found = updates.apply(offer, base)
     assert (found.history.events, found.history.anchor) == (expected.events, expected.anchor)
@@ -163,6 +195,7 @@ async def test_nothing_new_writes_nothing(writer: MakeWriter, checkpoint: Checkp
         loaded = await one.states.load("u")
         outcome = await store_offer(one, loaded, offer(checkpoint, make_events(3)))
         assert outcome.stored
+    assert unstored(one) == {}
     assert (outcome.counts.accepted, outcome.counts.duplicates) == (0, 3)
     assert (await one.states.load("u")).stored.version == 1
 
