@@ -9,6 +9,8 @@ from typing import Any
 from redis import exceptions
 from redis.crc import REDIS_CLUSTER_HASH_SLOTS
 
+from cache.header import Buffer
+
 
 def require_sound(name: str, reply: Any) -> None:
     """Raises redis-py's InvalidResponse for a reply that the command never has.
@@ -22,7 +24,7 @@ def require_sound(name: str, reply: Any) -> None:
 def _is_sound(name: str, reply: Any) -> bool:
     match name:
         case "GET" | "GETEX" | "GETRANGE":
-            return reply is None or isinstance(reply, bytes)
+            return reply is None or isinstance(reply, Buffer)
         case "STRLEN" | "EVAL":
             return reply is None or isinstance(reply, int)
         case "TTL" | "DBSIZE":

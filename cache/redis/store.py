@@ -6,7 +6,7 @@ from functools import partial
 
 from redis import exceptions
 
-from cache.header import HEADER_BYTES, LINEAGE_BYTES, Header, new_lineage
+from cache.header import HEADER_BYTES, LINEAGE_BYTES, Buffer, Header, new_lineage
 from cache.keys import StateKey
 from cache.redis.client import BreakerChange, RedisClient, ignore_change
 from cache.redis.keyspace import FIRST, all_names, look, scan_states, unlink
@@ -124,7 +124,7 @@ class RedisStore:
 
         return await self._client.run(name, look, is_read=True, timeout_s=timeout_s)
 
-    async def _renewed(self, session: Session, key: StateKey, start: bytes | None) -> None:
+    async def _renewed(self, session: Session, key: StateKey, start: Buffer | None) -> None:
         """Take back what a use gave to a key that starts like this, if it is only begun."""
         if start is not None and len(start) == LINEAGE_BYTES:
             expire = ("EVAL", _EXPIRE_BEGUN, 1, key.name, LINEAGE_BYTES, self._begun_s)

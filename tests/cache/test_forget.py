@@ -1,7 +1,7 @@
 """What a delete has dropped stays gone: no write made from it is taken, however late it comes."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import pytest
@@ -11,17 +11,11 @@ from cache import Entry, MemoryStore, RedisStore, StateKey, StateStore, StoreFul
 from cache.redis.node import Command, Session
 from tests.cache.entries import ALICE, BOB, LINEAGE, TTL_S, grown, make_entry, put
 from tests.redis_server import RedisServer
-from tests.redis_topologies import Cluster, client_of, cluster
+from tests.redis_topologies import Cluster
 
 pytestmark = pytest.mark.anyio
 
 OTHER_MODEL = StateKey("alice", bytes(16))
-
-
-@pytest.fixture(scope="module")
-def shared_cluster() -> Iterator[Cluster]:
-    with cluster(3) as made:
-        yield made
 
 
 @pytest.fixture(params=["memory", "redis", "cluster"])
@@ -33,11 +27,8 @@ async def store(request: pytest.FixtureRequest) -> AsyncIterator[StateStore]:
         url = request.getfixturevalue("redis_url")
         made = RedisStore.from_url(url, ttl_s=TTL_S, timeout_s=10.0)
     else:
-        nodes = request.getfixturevalue("shared_cluster")
-        for node in nodes.nodes:
-            with client_of(node) as client:
-                client.flushall()
-        made = RedisStore.from_url(nodes.url, ttl_s=TTL_S, timeout_s=10.0)
+        url = request.getfixturevalue("nodes").url
+        made = RedisStore.from_url(url, ttl_s=TTL_S, timeout_s=10.0)
     yield made
     await made.close()
 
@@ -157,8 +148,8 @@ async def test_nothing_of_a_forgotten_user_is_left(
     assert not await forget(remote)
 
 
-async def test_a_user_of_a_cluster_is_forgotten_without_a_key(shared_cluster: Cluster) -> None:
-    store = RedisStore.from_url(shared_cluster.url, ttl_s=TTL_S, timeout_s=10.0)
+async def test_a_user_of_a_cluster_is_forgotten_without_a_key(nodes: Cluster) -> None:
+    store = RedisStore.from_url(nodes.url, ttl_s=TTL_S, timeout_s=10.0)
     for key in (ALICE, OTHER_MODEL):
         await put(store, key, make_entry(key))
     assert await store.forget("alice")

@@ -10,7 +10,7 @@ from cache.redis.replies import require_sound
 SLOTS = [[0, 9, [b"host", 1, b"id"], [b"replica", 2, b"id"]], [10, 16383, [None, 3]]]
 SOUND: dict[str, list[Any]] = {
     "GET": [None, b"", b"value"],
-    "GETEX": [None, b"value"],
+    "GETEX": [None, memoryview(b"value")],
     "GETRANGE": [None, b"value"],
     "STRLEN": [None, 7],
     "EVAL": [None, 0, 1],
