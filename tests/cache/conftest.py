@@ -3,7 +3,6 @@
 from collections.abc import AsyncIterator, Iterator
 
 import pytest
-import redis.asyncio
 
 from cache import MemoryStore, RedisStore, StateStore
 from tests.cache.entries import TTL_S
@@ -21,20 +20,6 @@ async def store(request: pytest.FixtureRequest) -> AsyncIterator[StateStore]:
         url = request.getfixturevalue("redis_url")
         made = RedisStore.from_url(url, ttl_s=TTL_S, timeout_s=10.0)
     assert made.tier == request.param
-    yield made
-    await made.close()
-
-
-@pytest.fixture
-async def client(redis_url: str) -> AsyncIterator[redis.asyncio.Redis]:
-    """Redis-py's own client, to look and to meddle behind the store's back."""
-    async with redis.asyncio.Redis.from_url(redis_url) as made:
-        yield made
-
-
-@pytest.fixture
-async def remote(redis_url: str) -> AsyncIterator[RedisStore]:
-    made = RedisStore.from_url(redis_url, ttl_s=TTL_S, timeout_s=10.0)
     yield made
     await made.close()
 
