@@ -34,7 +34,7 @@ async def writer(checkpoint: Checkpoint, engine: Engine) -> AsyncIterator[MakeWr
     thread = EngineThread(max_queue=10)
 
     def make(store: StateStore) -> Writer:
-        codec = StateCodec(checkpoint.config, bytes(16), engine.device)
+        codec = StateCodec(checkpoint.config, bytes(16), engine.pool)
         metrics = Metrics()
         states = UserStates(store, codec, engine.empty_state, DeviceTier(1 << 20), metrics)
         updates = Updates(checkpoint, engine, thread, states, metrics)
