@@ -11,6 +11,7 @@ import typer
 from model.errors import InputError
 from service.cli import cache
 from service.cli.bench import bench
+from service.cli.cache_stats import stats
 from service.cli.evaluate import evaluate
 from service.cli.flags import Command
 from service.cli.import_checkpoint import import_checkpoint
@@ -48,7 +49,7 @@ for command in (serve, train, evaluate, info, verify, warm, bench):
 app.command("import")(_reported(import_checkpoint))
 
 cache_app = typer.Typer(no_args_is_help=True, help="Look into a Redis store, or forget a user.")
-for command in (cache.stats, cache.ls, cache.get, cache.rm):
+for command in (stats, cache.ls, cache.get, cache.rm):
     cache_app.command()(_reported(command))
 app.add_typer(cache_app, name="cache")
 
