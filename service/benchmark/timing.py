@@ -1,0 +1,58 @@
+"""Owns taking turns: every contender once in each round, so that noise hits all of them alike.
+
+Never compares single times.
+"""
+
+import statistics
+import time
+from collections.abc import Callable, Mapping
+from itertools import product
+
+_TURN_S = 0.05
+"""A fast contender is repeated in its turn, until the clock's grain and a stray interrupt do not
+matter."""
+
+
+def take_turns(
+    contenders: Mapping[str, Callable[[], object]],
+    *,
+    rounds: int,
+    on_turn: Callable[[str, int, int], None],
+    finish: Callable[[], None] = lambda: None,
+) -> dict[str, list[float]]:
+    """Seconds of one call by contender, one figure a round; a first round only warms up.
+
+    `on_turn` gets whose turn it is, how many turns are done, and of how many. `finish` waits for
+    what a call has only begun, as on a GPU.
+    """
+    times: dict[str, list[float]] = {name: [] for name in contenders}
+    total = (rounds + 1) * len(contenders)
+    for turn, (round_, name) in enumerate(product(range(rounds + 1), contenders)):
+        on_turn(name, turn, total)
+        if round_ == 0:
+            contenders[name]()
+        else:
+            times[name].append(_turn_s(contenders[name], finish))
+    return times
+
+
+def once_s(run: Callable[[], object], finish: Callable[[], None] = lambda: None) -> float:
+    """Seconds of one call: to plan by, never to report."""
+    start = time.perf_counter()
+    run()
+    finish()
+    return time.perf_counter() - start
+
+
+def medians_ms(times: Mapping[str, list[float]]) -> dict[str, float]:
+    return {name: 1000 * statistics.median(seconds) for name, seconds in times.items()}
+
+
+def _turn_s(run: Callable[[], object], finish: Callable[[], None]) -> float:
+    finish()
+    start, repeats = time.perf_counter(), 0
+    while (elapsed := time.perf_counter() - start) < _TURN_S or not repeats:
+        run()
+        finish()
+        repeats += 1
+    return elapsed / repeats
