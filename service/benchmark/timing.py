@@ -6,34 +6,48 @@ Never compares single times.
 import statistics
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 from itertools import product
+from typing import TypeAlias, TypeVar
+
+T = TypeVar("T")
 
 _TURN_S = 0.05
 """A fast contender is repeated in its turn, until the clock's grain and a stray interrupt do not
 matter."""
 
 
-def take_turns(
-    contenders: Mapping[str, Callable[[], object]],
-    *,
-    rounds: int,
-    on_turn: Callable[[str, int, int], None],
-    finish: Callable[[], None] = lambda: None,
-) -> dict[str, list[float]]:
-    """Seconds of one call by contender, one figure a round; a first round only warms up.
+OnTurn: TypeAlias = Callable[[str, int, int], None]
+"""Gets whose turn it is, how many turns are done, and of how many."""
 
-    `on_turn` gets whose turn it is, how many turns are done, and of how many. `finish` waits for
-    what a call has only begun, as on a GPU.
-    """
-    times: dict[str, list[float]] = {name: [] for name in contenders}
+
+def take_turns(
+    contenders: Mapping[str, Callable[[], T]], *, rounds: int, on_turn: OnTurn
+) -> dict[str, list[T]]:
+    """What each contender gave, one result a round; a first round only warms up."""
+    results: dict[str, list[T]] = {name: [] for name in contenders}
     total = (rounds + 1) * len(contenders)
     for turn, (round_, name) in enumerate(product(range(rounds + 1), contenders)):
         on_turn(name, turn, total)
-        if round_ == 0:
-            contenders[name]()
-        else:
-            times[name].append(_turn_s(contenders[name], finish))
-    return times
+        result = contenders[name]()
+        if round_:
+            results[name].append(result)
+    return results
+
+
+def time_in_turns(
+    contenders: Mapping[str, Callable[[], object]],
+    *,
+    rounds: int,
+    on_turn: OnTurn,
+    finish: Callable[[], None] = lambda: None,
+) -> dict[str, list[float]]:
+    """Seconds of one call by contender, one figure a round.
+
+    `finish` waits for what a call has only begun, as on a GPU.
+    """
+    timed = {name: partial(_turn_s, run, finish) for name, run in contenders.items()}
+    return take_turns(timed, rounds=rounds, on_turn=on_turn)
 
 
 def once_s(run: Callable[[], object], finish: Callable[[], None] = lambda: None) -> float:

@@ -1,5 +1,6 @@
 """`mfalcon bench engine` counts what it should, and its contenders give the same scores."""
 
+import itertools
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,7 +19,7 @@ from service.benchmark.engine.operations import Operations
 from service.benchmark.engine.passes import Passes
 from service.benchmark.engine.users import MANY_NEW, make_users
 from service.benchmark.shapes import SHAPES, Shape
-from service.benchmark.timing import medians_ms, take_turns
+from service.benchmark.timing import medians_ms, take_turns, time_in_turns
 from service.cli.main import app
 from tests.model.builders import assert_close
 from tests.service.test_cli import MACHINE
@@ -170,11 +171,12 @@ def test_an_exponent_is_that_of_the_size() -> None:
 
 
 def test_turns_are_medians_of_rounds() -> None:
-    calls: list[str] = []
-    contenders = {name: lambda name=name: calls.append(name) for name in "ab"}
-    times = take_turns(contenders, rounds=3, on_turn=lambda *_: None)
-    assert calls[:2] == ["a", "b"]
-    assert {name: len(each) for name, each in times.items()} == {"a": 3, "b": 3}
+    counts = {"a": itertools.count(), "b": itertools.count(10)}
+    contenders = {name: count.__next__ for name, count in counts.items()}
+    results = take_turns(contenders, rounds=3, on_turn=lambda *_: None)
+    assert results == {"a": [1, 2, 3], "b": [11, 12, 13]}  # the first round warms up
+    times = time_in_turns(contenders, rounds=2, on_turn=lambda *_: None)
+    assert all(len(each) == 2 and min(each) > 0 for each in times.values())
     assert medians_ms({"a": [0.001, 0.5, 0.002]}) == {"a": 2.0}
 
 

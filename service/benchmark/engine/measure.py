@@ -19,7 +19,7 @@ from service.benchmark.engine.matrix_rate import MatrixRate, matrix_contenders, 
 from service.benchmark.engine.passes import Pass, Passes
 from service.benchmark.engine.users import User, make_users, state_of
 from service.benchmark.shapes import Shape
-from service.benchmark.timing import medians_ms, once_s, take_turns
+from service.benchmark.timing import OnTurn, medians_ms, once_s, time_in_turns
 
 BATCHES = (1, 8, 32)
 TOGETHER = 16
@@ -76,12 +76,9 @@ def measure(
     microbatch: int,
     rounds: int,
     seed: int,
-    on_turn: Callable[[str, int, int], None],
+    on_turn: OnTurn,
 ) -> EngineMeasurement:
-    """`on_turn` gets what is measured next, how many turns are done, and of how many.
-
-    Random weights: speed does not depend on them, and scores must agree for any.
-    """
+    """Random weights: speed does not depend on them, and scores must agree for any."""
     torch.manual_seed(seed)
     memory.forget_peaks()
     config = shape.config(capacity=int(shape.num_events * FACTORS[-1]))
@@ -106,7 +103,7 @@ class _Measuring:
             full, self._user.candidates, turn_s=LONGEST_TURN_S, finish=self._finish
         )
 
-    def run(self, rounds: int, on_turn: Callable[[str, int, int], None]) -> EngineMeasurement:
+    def run(self, rounds: int, on_turn: OnTurn) -> EngineMeasurement:
         device, dtype = self._engine.device, self._user.live.keys.dtype
         contenders: dict[str, Callable[[], object]] = {
             label(*key): each.run for key, each in self._measured.items()
@@ -114,7 +111,7 @@ class _Measuring:
         contenders["prefill and score"] = lambda: self._passes.prefilled(self._user)
         contenders |= matrix_contenders(device, dtype)
         contenders |= self._baselines.contenders | self._growth.contenders
-        times = take_turns(contenders, rounds=rounds, on_turn=on_turn, finish=self._finish)
+        times = time_in_turns(contenders, rounds=rounds, on_turn=on_turn, finish=self._finish)
         median_ms = medians_ms(times)
         rate = matrix_rate(median_ms, device)
         baselines = self._baselines.found(median_ms)
