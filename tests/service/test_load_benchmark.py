@@ -1,6 +1,7 @@
 """Services under load: the same requests for all, right answers, and figures that are counted."""
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -178,3 +179,10 @@ def test_both_services_get_every_load(monkeypatch: pytest.MonkeyPatch) -> None:
         assert all(load["whole_per_s"] > 0 and load["num_failed"] == 0 for load in loads.values())
     assert result["ratios"]["within_budget_over_recompute"] > 0
     assert result["max_abs_diff"] <= 1e-5
+
+
+def test_rectools_is_asked_for_where_it_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "rectools", None)
+    done = CliRunner().invoke(app, ["bench", "rectools"])
+    assert done.exit_code == 2
+    assert "make parity" in done.stderr

@@ -12,6 +12,7 @@ import time
 from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from itertools import islice
 from random import Random
 from typing import Any
 
@@ -29,7 +30,7 @@ from service.benchmark.load.traffic import (
 class _User:
     """A visitor with a connection of its own: one request at a time, so events come in order."""
 
-    def __init__(self, visitor: Visitor, plan: Plan, names: dict[str, list[str]]) -> None:
+    def __init__(self, visitor: Visitor, plan: Plan, names: dict[str, list[str | None]]) -> None:
         self._visitor, self._names = visitor, names
         self._more = json.dumps(
             {
@@ -75,9 +76,9 @@ class _User:
 class Client:
     """All users of one service."""
 
-    def __init__(self, port: int, plan: Plan, names: dict[str, list[str]]) -> None:
+    def __init__(self, port: int, plan: Plan, names: dict[str, list[str | None]]) -> None:
         self._port, self._plan = port, plan
-        self._users = [_User(visitor, plan, names) for visitor in visitors(plan)]
+        self._users = deque(_User(visitor, plan, names) for visitor in visitors(plan))
         self._rng = Random(plan.seed)
 
     async def begin(self) -> None:
@@ -87,9 +88,17 @@ class Client:
                 await user.begin()
 
     async def one(self) -> Any:
-        """The first user's next answer."""
+        """The answer to the next user's request."""
         async with self._connected():
-            return json.loads((await self._users[0].recommend())[1])
+            return json.loads((await self._next().recommend())[1])
+
+    async def sequence(self, count: int) -> dict[str, Any]:
+        """One request of each of the next users, one after another."""
+        async with self._connected():
+            load = _Load(self._plan.budget_ms)
+            for _ in range(count):
+                await load.ask(self._next(), time.perf_counter())
+            return load.summary()
 
     async def closed(self, clients: int, seconds: float) -> dict[str, Any]:
         """Clients that ask again as soon as they are answered, each for users of its own."""
@@ -101,7 +110,7 @@ class Client:
 
         async with self._connected():
             load = _Load(self._plan.budget_ms)
-            shares = (deque(self._users[place::clients]) for place in range(clients))
+            shares = (deque(islice(self._users, place, None, clients)) for place in range(clients))
             await asyncio.gather(*(act(load, users) for users in shares))
             return load.summary()
 
@@ -123,6 +132,10 @@ class Client:
             load = _Load(self._plan.budget_ms, num_offered=len(due))
             await asyncio.gather(*(act(load, user) for user in self._users))
             return load.summary()
+
+    def _next(self) -> _User:
+        self._users.rotate(-1)
+        return self._users[-1]
 
     @asynccontextmanager
     async def _connected(self) -> AsyncIterator[None]:

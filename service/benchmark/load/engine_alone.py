@@ -6,6 +6,7 @@ jobs made beforehand.
 """
 
 import json
+import os
 import sys
 import time
 from pathlib import Path
@@ -21,7 +22,7 @@ from model.engine.engine import Engine
 from model.engine.mfalcon import Microbatch, microbatches
 from model.engine.state import UserState
 from model.history import Event, History
-from service.benchmark.load.traffic import Happened, Plan, Visitor, request_time, visitors
+from service.benchmark.load.traffic import Plan, Visitor, request_time, visitors
 
 MICROBATCH = 512
 
@@ -31,19 +32,15 @@ class _Held:
 
     def __init__(self, engine: Engine, visitor: Visitor) -> None:
         self._visitor, self._window = visitor, engine.config.window
-        history = History.of(map(_event, visitor.history))
+        history = History.of(Event(*event) for event in visitor.history)
         (encoded,) = engine.encode([EncodeJob(engine.empty_state(), history)])
         self.state: UserState = encoded.state
         self.candidates: Tensor = torch.tensor(visitor.candidates, device=engine.device)
 
     def next_job(self) -> EncodeJob:
         event = self._visitor.next_event()
-        history, _ = self.state.history.merge([_event(event)], self._window)
+        history, _ = self.state.history.merge([Event(*event)], self._window)
         return EncodeJob(self.state, history, request_time(event))
-
-
-def _event(event: Happened) -> Event:
-    return Event(event.item, 1 + event.action, event.timestamp)
 
 
 class EngineAlone:
@@ -76,8 +73,7 @@ class EngineAlone:
 
 def main(folder: Path, threads: int) -> None:
     keep_freed_memory()
-    if threads:
-        torch.set_num_threads(threads)
+    torch.set_num_threads(threads or os.cpu_count() or 1)  # as the service takes it
     plan = Plan(**json.loads(sys.stdin.readline())["plan"])
     alone = EngineAlone(Engine(load(folder).network), plan)
     _say(None)

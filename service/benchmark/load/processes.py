@@ -66,7 +66,7 @@ def recompute(checkpoint: Path, threads: int) -> Iterator[int]:
 def client_of(port: int, checkpoint: Path, plan: Plan) -> Iterator[Worker]:
     """A client of the service on `port`, which knows the histories of the plan's users by then."""
     loaded = load(checkpoint)
-    names = {"items": loaded.items.ids, "actions": loaded.config.actions}
+    names = {"items": loaded.items.ids, "actions": (None, *loaded.config.actions)}
     with worker("service.benchmark.load.client", str(port)) as client:
         client.ask({"plan": plan.as_json(), "names": names})
         yield client

@@ -6,6 +6,7 @@ the threads it was given. It answers as `POST /recommend` does, as far as the be
 """
 
 import asyncio
+import os
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -111,8 +112,7 @@ def create_app(checkpoint: Checkpoint) -> FastAPI:
 
 def main(folder: Path, port: int, threads: int) -> None:
     keep_freed_memory()
-    if threads:
-        torch.set_num_threads(threads)
+    torch.set_num_threads(threads or os.cpu_count() or 1)
     uvicorn.run(
         create_app(load(folder)),
         host="127.0.0.1",

@@ -17,7 +17,7 @@ class Happened(NamedTuple):
     """An event in indices of the checkpoint's items and actions; `timestamp` in Unix seconds."""
 
     item: int
-    action: int  # from 0
+    action: int  # from 1; 0 where the model knows no actions
     timestamp: int
 
 
@@ -51,7 +51,8 @@ class Visitor:
         """What the user does next."""
         rng, plan = self._rng, self._plan
         self._now_s += 1 + rng.randrange(_MAX_GAP_S)
-        return Happened(rng.randrange(plan.num_items), rng.randrange(plan.num_actions), self._now_s)
+        action = rng.randint(min(1, plan.num_actions), plan.num_actions)
+        return Happened(rng.randrange(plan.num_items), action, self._now_s)
 
 
 def request_time(event: Happened) -> int:
