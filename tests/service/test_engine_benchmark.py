@@ -14,7 +14,12 @@ from model.engine.engine import Engine
 from model.network.hstu import HSTU
 from service.benchmark.engine.curves import exponent
 from service.benchmark.engine.full_forward import FullForward
-from service.benchmark.engine.measure import EngineMeasurement, measure
+from service.benchmark.engine.measure import (
+    MAX_OPERATIONS,
+    MAX_STATE_BYTES,
+    EngineMeasurement,
+    measure,
+)
 from service.benchmark.engine.operations import Operations
 from service.benchmark.engine.passes import Passes
 from service.benchmark.engine.users import MANY_NEW, make_users
@@ -97,7 +102,8 @@ def test_users_have_states_of_their_own() -> None:
         assert len(user.history) == SHAPE.num_events == user.live.num_events
         for lacking in (1, MANY_NEW):
             assert len(user.without_newest[lacking].history) == SHAPE.num_events - lacking
-    assert first.live.keys.data_ptr() != second.live.keys.data_ptr()
+    pages = [{page.address for page in user.live.rows.pages} for user in (first, second)]
+    assert not pages[0] & pages[1]
     assert first.history.common_prefix(second.history) >= SHAPE.num_events - MANY_NEW - 1
 
 
@@ -144,15 +150,16 @@ def test_figures_are_those_of_the_run() -> None:
     )
     assert result.curves["score over history"].sizes == [6, 12, 24, 48, 96]
     assert result.curves["score over candidates"].sizes == [2, 4, 8, 16, 32]
-    layers, heads, rows, width = 2, 2, 23, 4
-    assert result.memory.state_bytes == layers * heads * rows * 2 * width * 4 + 24 * 3 * 8
+    layers, heads, page_rows, width = 2, 2, 32, 4
+    assert result.memory.state_bytes == layers * heads * page_rows * 2 * width * 4 + 24 * 3 * 8
+    assert result.kernels
     assert result.memory.peak_rss_bytes > 10 << 20
     assert result.memory.peak_device_bytes is None
 
 
 @pytest.mark.usefixtures("short")
-def test_what_takes_too_long_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("service.benchmark.engine.measure.LONGEST_TURN_S", 0.0)
+def test_what_is_too_much_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(MAX_OPERATIONS, "cpu", 0.0)
     result = found(rounds=1)
     assert {timing.num_users for timing in result.timings} == {1}
     assert result.baselines == {}
@@ -162,6 +169,13 @@ def test_what_takes_too_long_is_left_out(monkeypatch: pytest.MonkeyPatch) -> Non
         "cached_request_speedup",
         "operation_ratio",
     }
+
+
+@pytest.mark.usefixtures("short")
+def test_there_are_as_many_users_as_there_is_room_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    state_bytes = found(rounds=1).memory.state_bytes
+    monkeypatch.setitem(MAX_STATE_BYTES, "cpu", 10 * state_bytes)
+    assert {timing.num_users for timing in found(rounds=1).timings} == {1, 8}
 
 
 def test_an_exponent_is_that_of_the_size() -> None:

@@ -11,7 +11,6 @@ import torch
 from torch import Tensor
 
 from service.benchmark.engine.full_forward import FullForward
-from service.benchmark.timing import once_s
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,25 +23,16 @@ class Baseline:
 
 
 class Baselines:
-    """The contenders `loop` and `batched`; one whose single forward is too slow is left out."""
+    """The contenders `loop` and `batched`; one whose single forward is too much is left out."""
 
-    def __init__(
-        self,
-        full: FullForward,
-        candidates: Tensor,
-        *,
-        turn_s: float,
-        finish: Callable[[], None],
-    ) -> None:
-        """A turn lasts about `turn_s` at most."""
+    def __init__(self, full: FullForward, candidates: Tensor, *, max_operations: float) -> None:
+        """A turn has about `max_operations` at most."""
         self._num_candidates = len(candidates)
         self._parts: dict[str, list[Tensor]] = {}
         for name, batch in (("loop", 1), ("batched", full.batch)):
-            parts = list(candidates.split(batch))
-            full.score(parts[0])  # the warm-up
-            num_forwards = int(turn_s / once_s(partial(full.score, parts[0]), finish))
+            num_forwards = int(max_operations / (batch * full.num_operations))
             if num_forwards:
-                self._parts[name] = parts[:num_forwards]
+                self._parts[name] = list(candidates.split(batch))[:num_forwards]
         self.contenders: dict[str, Callable[[], Tensor]] = {
             name: partial(_scores, full, parts) for name, parts in self._parts.items()
         }

@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from model.history import History
 from model.network.attention import divisors
 from model.network.hstu import HSTU, Placing
+from service.benchmark.engine.operations import Operations
 
 _MAX_BATCH = 64
 _MAX_WEIGHTS = 1 << 26
@@ -40,6 +41,12 @@ class FullForward:
         """Candidates that go well together: their attention weights must fit into memory."""
         weights = self._network.config.num_heads * self._mask.numel()
         return max(1, min(_MAX_BATCH, _MAX_WEIGHTS // weights))
+
+    @property
+    def num_operations(self) -> int:
+        """Of one candidate's matrix products, which do not skip the future."""
+        config, num_rows = self._network.config, len(self._mask)
+        return Operations(config).square(num_rows)
 
     @torch.inference_mode()
     def score(self, candidates: Tensor) -> Tensor:

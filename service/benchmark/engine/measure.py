@@ -19,20 +19,20 @@ from service.benchmark.engine.matrix_rate import MatrixRate, matrix_contenders, 
 from service.benchmark.engine.passes import Pass, Passes
 from service.benchmark.engine.users import User, make_users, state_of
 from service.benchmark.shapes import Shape
-from service.benchmark.timing import OnTurn, medians_ms, once_s, time_in_turns
+from service.benchmark.timing import OnTurn, medians_ms, time_in_turns
 
 BATCHES = (1, 8, 32)
 TOGETHER = 16
 """Users whose requests are answered together, against one by one."""
 
-LONGEST_TURN_S = 3.0
-"""A batch that would take longer is left out, and of full forwards so many are timed."""
+MAX_OPERATIONS = {"cpu": 1.5e11, "cuda": 5e13}
+"""Of one call, about a second on two cores: a larger batch is left out, and of the full forwards as
+many are timed. So a shape and a device say what is measured, and a busy machine does not."""
 
-_UNCACHED, _CACHED, _ONE_BY_ONE = (
-    "request, nothing cached",
-    "request, so much cached",
-    "requests one by one",
-)
+MAX_STATE_BYTES = {"cpu": 1 << 32, "cuda": 1 << 36}
+"""Of all users: there are no more of them."""
+
+_UNCACHED, _ONE_BY_ONE = "request, nothing cached", "requests one by one"
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +60,7 @@ class EngineMeasurement:
     rounds: int
     device: str
     dtype: str
+    kernels: str
     matrix_rate: MatrixRate
     timings: list[Timing]
     baselines: dict[str, Baseline]
@@ -93,6 +94,7 @@ class _Measuring:
         self._engine, self._shape, self._microbatch = engine, shape, microbatch
         self._passes = Passes(engine, microbatch)
         self._finish = torch.cuda.synchronize if engine.device.type == "cuda" else lambda: None
+        self._max_operations = MAX_OPERATIONS[engine.device.type]
         (self._user,) = make_users(engine, shape, 1)
         self._measured = {(name, 1): each for name, each in self._passes.of([self._user]).items()}
         self._measured |= self._cached_and_not()
@@ -100,11 +102,11 @@ class _Measuring:
         self._growth = Growth(engine, shape, self._passes)
         full = FullForward(engine.network, self._user.history, self._user.request_time)
         self._baselines = Baselines(
-            full, self._user.candidates, turn_s=LONGEST_TURN_S, finish=self._finish
+            full, self._user.candidates, max_operations=self._max_operations
         )
 
     def run(self, rounds: int, on_turn: OnTurn) -> EngineMeasurement:
-        device, dtype = self._engine.device, self._user.live.keys.dtype
+        device, dtype = self._engine.device, self._engine.network.items.weight.dtype
         contenders: dict[str, Callable[[], object]] = {
             label(*key): each.run for key, each in self._measured.items()
         }
@@ -121,6 +123,7 @@ class _Measuring:
             rounds=rounds,
             device=device.type,
             dtype=str(dtype).removeprefix("torch."),
+            kernels=self._engine.kernels,
             matrix_rate=rate,
             timings=[
                 _timing(*key, median_ms[label(*key)], rate.floor_ms(each.num_operations))
@@ -140,39 +143,39 @@ class _Measuring:
     def _cached_and_not(self) -> dict[tuple[str, int], Pass]:
         """A whole request with the shape's cached events in the state, and with none of them."""
         user, count = self._user, self._shape.num_candidates
-        num_cached = self._shape.num_cached or self._shape.num_events - 1
-        held = state_of(self._engine, user.history.cut(0, num_cached))
         nothing = self._engine.empty_state()
-        return {
-            (_UNCACHED, 1): self._passes.request([user.job(nothing)], count),
-            (_CACHED, 1): self._passes.request([user.job(held)], count),
-        }
+        found = {(_UNCACHED, 1): self._passes.request([user.job(nothing)], count)}
+        if self._shape.num_cached is not None:
+            held = state_of(self._engine, user.history.cut(0, self._shape.num_cached))
+            found[self._cached, 1] = self._passes.request([user.job(held)], count)
+        return found
+
+    @property
+    def _cached(self) -> str:
+        """The request with a state; where the shape says nothing, of all events but one."""
+        num_cached = self._shape.num_cached
+        return "request" if num_cached is None else f"request, {num_cached} cached"
 
     def _add_batches(self) -> list[User]:
-        """Larger batches of every pass, as far as a turn of them is short; the users in them."""
-        alone = self._passes.of([self._user])
-        most: dict[str, int] = {}
-        for name, each in alone.items():
-            each.run()  # the warm-up
-            most[name] = int(LONGEST_TURN_S / once_s(each.run, self._finish))
-        count = max((n for n in (*BATCHES, TOGETHER) if n <= max(most.values())), default=1)
-        users = [self._user, *make_users(self._engine, self._shape, count - 1)]
-        for size in BATCHES[1:]:
-            self._measured |= {
-                (name, size): each
-                for name, each in self._passes.of(users[:size]).items()
-                if size <= most[name]
-            }
-        if most["request"] >= TOGETHER:
-            self._add_together(users[:TOGETHER])
+        """Larger batches of every pass, as far as they go; the users in them."""
+        state_bytes = state_of(self._engine, self._user.history).num_bytes
+        room = MAX_STATE_BYTES[self._engine.device.type] // state_bytes
+        sizes = [size for size in (*BATCHES[1:], TOGETHER) if size <= room]
+        others = make_users(self._engine, self._shape, max(sizes, default=1) - 1)
+        users = [self._user, *others]
+        for size in sizes:
+            passes = self._passes.of(users[:size])
+            if size == TOGETHER:
+                passes = self._together(users[:size], passes["request"])
+            for name, each in passes.items():
+                if each.num_operations <= self._max_operations:
+                    self._measured[name, size] = each
         return users
 
-    def _add_together(self, users: list[User]) -> None:
-        together = self._passes.of(users)["request"]
+    def _together(self, users: list[User], together: Pass) -> dict[str, Pass]:
         singles = [self._passes.of([user])["request"] for user in users]
         one_by_one = Pass(lambda: [each.run() for each in singles], together.num_operations)
-        self._measured[("request", TOGETHER)] = together
-        self._measured[(_ONE_BY_ONE, TOGETHER)] = one_by_one
+        return {"request": together, _ONE_BY_ONE: one_by_one}
 
     def _ratios(
         self, median_ms: dict[str, float], rate: MatrixRate, baselines: dict[str, Baseline]
@@ -186,8 +189,8 @@ class _Measuring:
         ratios = {
             "score_over_gemm_floor": score / rate.floor_ms(self._operations("score")),
             "extend_over_prefill": ms("extend by 1") / ms("prefill"),
-            "cached_request_speedup": ms(_UNCACHED) / ms(_CACHED),
-            "operation_ratio": self._operations(_UNCACHED) / self._operations(_CACHED),
+            "cached_request_speedup": ms(_UNCACHED) / ms(self._cached),
+            "operation_ratio": self._operations(_UNCACHED) / self._operations(self._cached),
         }
         if ("request", TOGETHER) in self._measured:
             ratios["batched_over_single"] = ms(_ONE_BY_ONE, TOGETHER) / ms("request", TOGETHER)

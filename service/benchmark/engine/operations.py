@@ -34,6 +34,10 @@ class Operations:
         head = 2 * config.d_model * (config.d_model + len(config.actions))
         return num_candidates * (config.num_layers * a_layer + head)
 
+    def square(self, num_rows: int) -> int:
+        """All layers over rows each of which is multiplied with every other, the future too."""
+        return self.config.num_layers * num_rows * (self._linear + num_rows * self._pair)
+
     def retrieve(self) -> int:
         """The whole catalogue for one user."""
         return 2 * self.config.d_model * self.config.num_items

@@ -1,7 +1,7 @@
 """Owns the made-up users of a benchmark: seeded histories, and states that the engine made of them.
 
-Each user has buffers of their own, as users do: a batch of one user many times over would find its
-keys and values in the processor's cache.
+Each user's keys and values lie in pages of their own, as users' do: those of one user, many times
+over, would be found in the processor's cache.
 """
 
 from dataclasses import dataclass
@@ -46,14 +46,14 @@ def make_users(engine: Engine, shape: Shape, count: int) -> list[User]:
 
 def _user(engine: Engine, shape: Shape, shared: History, base: UserState) -> User:
     history = random_history(shape.num_events, shared)
-    request_time = after(history)
+    state = UserState(shared, engine.pool.hold(base.keys, base.values))  # a copy
     states = {}
-    state = base
     for lacking in (MANY_NEW, 1):
         state = state_of(engine, history.cut(0, len(history) - lacking), state)
         states[lacking] = state
     candidates = torch.randint(NUM_ITEMS, (shape.num_candidates,)).to(engine.device)
-    return User(history, request_time, candidates, states, go_live(engine, history, state))
+    live = go_live(engine, history, state)
+    return User(history, after(history), candidates, states, live)
 
 
 def random_history(num_events: int, begin: History | None = None) -> History:

@@ -1,8 +1,8 @@
 """Owns the engine without a service: the same requests as method calls, in a process of its own.
 
 `python -m service.benchmark.load.engine_alone CHECKPOINT THREADS` reads messages and answers each
-(`worker.py`). The first is the plan. Only the engine's calls are timed: histories are merged and
-jobs made beforehand.
+(`worker.py`). The first is the plan, whose answer names the kernels. Only the engine's calls are
+timed: histories are merged and jobs made beforehand.
 """
 
 import json
@@ -75,8 +75,9 @@ def main(folder: Path, threads: int) -> None:
     keep_freed_memory()
     torch.set_num_threads(threads or os.cpu_count() or 1)  # as the service takes it
     plan = Plan(**json.loads(sys.stdin.readline())["plan"])
-    alone = EngineAlone(Engine(load(folder).network), plan)
-    _say(None)
+    engine = Engine(load(folder).network)
+    alone = EngineAlone(engine, plan)
+    _say(engine.kernels)
     for line in sys.stdin:
         _say(alone.requests(**json.loads(line)))
 

@@ -25,6 +25,7 @@ class Overhead:
 
     shape: Shape
     setting: Setting
+    kernels: str
     one_client: Figures
     many_clients: Figures
     alone_ms: float  # median of single requests
@@ -44,7 +45,7 @@ def measure_overhead(shape: Shape, setting: Setting, *, on_turn: OnTurn) -> Over
         client_of(port, folder, plan) as client,
         worker(_ALONE, str(folder), str(setting.threads)) as alone,
     ):
-        alone.ask({"plan": plan.as_json()})
+        kernels = alone.ask({"plan": plan.as_json()})
         seconds = {"seconds": setting.turn_s}
         turns = {
             "alone": lambda: alone.ask({"together": 1} | seconds),
@@ -53,10 +54,12 @@ def measure_overhead(shape: Shape, setting: Setting, *, on_turn: OnTurn) -> Over
             "many clients": lambda: client.ask({"do": "closed", "clients": CLIENTS} | seconds),
         }
         loads = take_turns(turns, rounds=setting.rounds, on_turn=on_turn)
-    return _overhead(shape, setting, loads)
+    return _overhead(shape, setting, kernels, loads)
 
 
-def _overhead(shape: Shape, setting: Setting, loads: dict[str, list[Any]]) -> Overhead:
+def _overhead(
+    shape: Shape, setting: Setting, kernels: str, loads: dict[str, list[Any]]
+) -> Overhead:
     one, many = figures(loads["one client"]), figures(loads["many clients"])
     if one.p50_ms is None:
         raise RuntimeError("the service answered nothing in its turns")
@@ -68,6 +71,7 @@ def _overhead(shape: Shape, setting: Setting, loads: dict[str, list[Any]]) -> Ov
     return Overhead(
         shape=shape,
         setting=setting,
+        kernels=kernels,
         one_client=one,
         many_clients=many,
         alone_ms=alone_ms,

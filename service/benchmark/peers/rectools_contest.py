@@ -43,6 +43,7 @@ class RecToolsContest:
     shape: Shape
     positions: bool
     cacheability: str  # whether mfalcon can reuse a state of this model at the next request
+    kernels: str
     rounds: int
     median_ms: dict[str, float]
     ratios: dict[str, float]
@@ -101,6 +102,7 @@ def measure_rectools(
         shape=shape,
         positions=positions,
         cacheability=checkpoint.cacheability.exactness,
+        kernels=engine.kernels,
         rounds=setting.rounds,
         median_ms=median_ms,
         ratios={

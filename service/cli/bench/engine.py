@@ -115,8 +115,8 @@ def _report(found: "EngineMeasurement") -> list[Table | str]:
     shape = found.shape
     title = (
         f"{shape.name}: {shape.title}, d={shape.d_model}, {shape.num_events} events, "
-        f"{shape.num_candidates} candidates; {found.device}, {found.dtype}; medians of "
-        f"{found.rounds} interleaved rounds"
+        f"{shape.num_candidates} candidates; {found.device}, {found.dtype}, {found.kernels}; "
+        f"medians of {found.rounds} interleaved rounds"
     )
     return [_timings(found, title), _ratios(found), _curves(found), _notes(found)]
 
@@ -146,11 +146,15 @@ def _ratios(found: "EngineMeasurement") -> Table:
     shape = found.shape
     sizes = {"cached": shape.num_cached or shape.num_events - 1, "events": shape.num_events}
     rows = [
-        [name, what.format(**sizes), f"{found.ratios[name]:.3g}"]
+        [name, what.format(**sizes), _number(found.ratios[name])]
         for name, what in _RATIOS.items()
         if name in found.ratios
     ]
     return table(f"{shape.name}: ratios", ["ratio", "of", ""], rows)
+
+
+def _number(ratio: float) -> str:
+    return f"{ratio:,.0f}" if ratio >= 100 else f"{ratio:.2f}"
 
 
 def _curves(found: "EngineMeasurement") -> Table:
@@ -183,5 +187,5 @@ def _notes(found: "EngineMeasurement") -> str:
         if each.num_timed < found.shape.num_candidates:
             lines.append(f"{name}: scaled from {each.num_timed} candidates to all")
     missing = {"loop", "batched"} - set(found.baselines)
-    lines += [f"{name}: left out, one forward takes too long" for name in sorted(missing)]
+    lines += [f"{name}: left out, one forward is too much here" for name in sorted(missing)]
     return "\n".join(lines) + "\n"
