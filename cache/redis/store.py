@@ -106,7 +106,7 @@ class RedisStore:
         name = key.name
         renewed = ("GETEX", name, "EX", self._ttl_s)
 
-        async def look(session: Session) -> Found:
+        async def find(session: Session) -> Found:
             # Drawn for each attempt: after a lost connection nobody knows what became of the first.
             lineage = draw()
             begin = ("SET", name, lineage, "NX", "EX", self._begun_s)
@@ -122,10 +122,10 @@ class RedisStore:
             found = read_found(value, key)
             return found or (Found(lineage) if begun else await self._clear(session, key, lineage))
 
-        return await self._client.run(name, look, is_read=True, timeout_s=timeout_s)
+        return await self._client.run(name, find, is_read=True, timeout_s=timeout_s)
 
     async def _renewed(self, session: Session, key: StateKey, start: Buffer | None) -> None:
-        """Take back what a use gave to a key that starts like this, if it is only begun."""
+        """A key that was renewed as a state, and starts like this, lives shorter if only begun."""
         if start is not None and len(start) == LINEAGE_BYTES:
             expire = ("EVAL", _EXPIRE_BEGUN, 1, key.name, LINEAGE_BYTES, self._begun_s)
             await session.call(expire)
@@ -164,7 +164,7 @@ class RedisStore:
     async def head(self, key: StateKey, *, timeout_s: float | None = None) -> Header | None:
         name = key.name
 
-        async def look(session: Session) -> Header | None:
+        async def read(session: Session) -> Header | None:
             value, _ = await session.call(
                 ("GETRANGE", name, 0, HEADER_BYTES - 1), ("EXPIRE", name, self._ttl_s)
             )
@@ -172,7 +172,7 @@ class RedisStore:
             header = Header.unpack(value or b"")
             return header if header and is_owned(header, key) else None
 
-        return await self._client.run(name, look, is_read=True, timeout_s=timeout_s)
+        return await self._client.run(name, read, is_read=True, timeout_s=timeout_s)
 
     async def peek(self, key: StateKey) -> tuple[Entry, int] | None:
         """The state and its seconds to live, which are not renewed; None as `get`."""

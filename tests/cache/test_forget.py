@@ -248,9 +248,11 @@ async def test_a_load_begins_in_the_place_of_rubbish(
 async def test_a_full_server_is_read_and_begins_nothing(spare_redis_server: RedisServer) -> None:
     store = RedisStore.from_url(spare_redis_server.url, ttl_s=TTL_S, timeout_s=10.0)
     await put(store, ALICE, make_entry(ALICE))
+    begun = await store.load(OTHER_MODEL)
     async with redis.asyncio.Redis.from_url(spare_redis_server.url) as client:
         await client.config_set("maxmemory", "1")
     assert (await store.load(ALICE)).entry == make_entry(ALICE)
+    assert await store.load(OTHER_MODEL) == begun
     with pytest.raises(StoreFull, match="allkeys-lru"):
         await store.load(BOB)
     await store.close()
