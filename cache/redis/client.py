@@ -16,13 +16,13 @@ from redis.backoff import NoBackoff
 
 from cache.breaker import NUM_FAILURES, BreakerState
 from cache.redis.node import Command, Failed, Node, PoolBusy, Session, Skipped
+from cache.redis.replies import DirectParser
 from cache.redis.route import Cluster, OneServer, Route, Sentinels, UnknownPrimary
 from cache.redis.url import Access, Address, Target, Topology, parse
 from cache.store import StoreFull, StoreUnavailable
 
 T = TypeVar("T")
 
-_READ_BYTES: Final = 1 << 20
 _REACHABLE: Final = "check that it runs and that the URL names its host and port"
 # The first match wins, so subclasses stand before their bases.
 _ADVICE: Final[tuple[tuple[type[Exception], str], ...]] = (
@@ -87,7 +87,7 @@ class RedisClient:
         defaults = {
             "socket_timeout": timeout_s,
             "socket_connect_timeout": 2 * timeout_s,
-            "socket_read_size": _READ_BYTES,
+            "parser_class": DirectParser,
             # Attempts are counted here alone.
             "retry": Retry(NoBackoff(), 0),
             # RESP2 needs no greeting, so connecting saves a round trip.

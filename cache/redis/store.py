@@ -88,7 +88,7 @@ class RedisStore:
     async def get(self, key: StateKey, *, timeout_s: float | None = None) -> Entry | None:
         command = ("GETEX", key.name, "EX", self._ttl_s)
         value = await self._client.read(key.name, command, timeout_s=timeout_s)
-        return read_entry(value, key) if isinstance(value, bytes) else None
+        return read_entry(value, key) if isinstance(value, bytes | memoryview) else None
 
     async def load(
         self,

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from service.cli.bench_reads import bench_reads
 from service.cli.bench_state import bench_state
 from service.cli.output import Output, print_json, print_table, progress, say, where
 from service.settings import DEMO_CHECKPOINT
@@ -27,6 +28,13 @@ def bench(
     state: Annotated[
         bool, typer.Option("--state", help="what stored states cost, in each dtype, instead")
     ] = False,
+    reads: Annotated[
+        bool, typer.Option("--reads", help="reading states against redis-py's client, instead")
+    ] = False,
+    store: Annotated[
+        str | None,
+        typer.Option(help="with --reads: URL of a Redis or Valkey; default: an embedded one"),
+    ] = None,
     data: Annotated[
         str | None,
         typer.Option(
@@ -54,8 +62,11 @@ def bench(
     The full forwards are the fastest there are here, not the oracle. With `--shape training`: an
     epoch of training against a plain padded implementation, in `rounds` parts that take turns.
     With `--state`: bytes of a stored state, reading it against encoding it anew, and what fewer
-    bits do to answers.
+    bits do to answers. With `--reads`: reading stored states against redis-py's asyncio client.
     """
+    if reads:
+        bench_reads(store=store, rounds=rounds, threads=threads, seed=seed, output=output)
+        return
     if state:
         bench_state(
             checkpoint=checkpoint,
