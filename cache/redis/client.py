@@ -16,7 +16,7 @@ from redis.backoff import NoBackoff
 
 from cache.breaker import NUM_FAILURES, BreakerState
 from cache.redis.node import Command, Failed, Node, PoolBusy, Session, Skipped
-from cache.redis.replies import DirectParser
+from cache.redis.parser import DirectParser
 from cache.redis.route import Cluster, OneServer, Route, Sentinels, UnknownPrimary
 from cache.redis.url import Access, Address, Target, Topology, parse
 from cache.store import StoreFull, StoreUnavailable

@@ -19,7 +19,8 @@ from redis.asyncio.connection import DefaultParser
 
 from cache import HEADER_BYTES, RedisStore, read_entry
 from cache.redis.client import RedisClient
-from cache.redis.replies import DirectParser
+from cache.redis.node import Session
+from cache.redis.parser import DirectParser
 from model.config import Window
 from model.engine.state import UserState
 from service.benchmark.shapes import Shape
@@ -132,11 +133,22 @@ async def _contenders(url: str, concurrency: int) -> AsyncIterator[dict[str, Rea
         redis.asyncio.Redis.from_url(url, protocol=2, parser_class=DirectParser) as with_parser,
     ):
         yield {
-            OURS: lambda name: ours.read(name, ("GET", name)),
+            OURS: _reader(ours),
             CLIENT: client.get,
             PARSER: with_parser.get,
         }
         await ours.close()
+
+
+def _reader(client: RedisClient) -> Read:
+    async def read(name: str) -> Any:
+        async def get(session: Session) -> Any:
+            (value,) = await session.call(("GET", name))
+            return value
+
+        return await client.run(name, get, is_read=True)
+
+    return read
 
 
 @dataclass(frozen=True, slots=True)

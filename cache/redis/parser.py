@@ -84,7 +84,7 @@ class Intake(asyncio.BufferedProtocol):
         self._long = memoryview(b"")  # the value under way, with its line's end
         self._num_received = 0  # of it
         self._whole: memoryview | None = None  # a long value, before all that `_short` holds
-        self._is_over = False
+        self._end: Exception | None = None  # why nothing will arrive any more
         self._arrival: asyncio.Future[None] | None = None
         # A loop may choose how to read when it begins to.
         transport.pause_reading()
@@ -94,13 +94,13 @@ class Intake(asyncio.BufferedProtocol):
     @property
     def is_stale(self) -> bool:
         is_empty = self._is_between and not self._long and self._whole is None
-        return self._is_over or not is_empty
+        return self._end is not None or not is_empty
 
     async def reply(self) -> Any:
-        """For one caller at a time. Raises redis-py's ConnectionError and InvalidResponse."""
+        """For one caller at a time. Raises OSError and redis-py's errors."""
         while (reply := self._next()) is _UNFINISHED:
-            if self._is_over:
-                raise exceptions.ConnectionError("the server closed the connection")
+            if self._end is not None:
+                raise self._end
             self._arrival = asyncio.get_running_loop().create_future()
             await self._arrival
         return reply
@@ -156,7 +156,7 @@ class Intake(asyncio.BufferedProtocol):
         """The transport closes itself then."""
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._is_over = True
+        self._end = exc or exceptions.ConnectionError("the server closed the connection")
         self._wake()
         self._stream.connection_lost(exc)
 

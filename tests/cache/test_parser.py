@@ -16,7 +16,8 @@ from redis import exceptions
 
 from cache import Entry, RedisStore, StateKey, StoreUnavailable
 from cache.redis.client import RedisClient
-from cache.redis.replies import Intake
+from cache.redis.node import Session
+from cache.redis.parser import Intake
 from tests.cache.entries import ALICE, FINGERPRINT, TTL_S, make_entry, put
 from tests.cache.proxy import Proxy, proxy
 from tests.cache.waiting import NO_HANG_S
@@ -207,9 +208,12 @@ async def test_options_of_the_url_change_no_value(
 ) -> None:
     url = f"redis://127.0.0.1:{spare_redis_server.port}{options}"
     client = RedisClient.from_url(url, timeout_s=10.0, max_connections=1)
-    for value in (LONG, b"short"):
-        assert await client.read("k", ("SET", "k", value)) == b"OK"
-        assert await client.read("k", ("GET", "k")) == value
-    assert await client.read("k", ("UNLINK", "k")) == 1
-    assert await client.read("k", ("GET", "k")) is None
+
+    async def use(session: Session) -> list[Any]:
+        replies = []
+        for value in (LONG, b"short"):
+            replies += await session.call(("SET", "k", value), ("GET", "k"))
+        return replies + await session.call(("GET", "k"), ("UNLINK", "k"), ("GET", "k"))
+
+    assert await client.run("k", use) == [b"OK", LONG, b"OK", b"short", b"short", 1, None]
     await client.close()
