@@ -40,7 +40,10 @@ class DirectParser(BaseParser):
             self._intake = Intake(transport, self.parse_error)
 
     def on_disconnect(self) -> None:
-        self._intake = None
+        if self._intake is not None:
+            # To close by TLS is to wait for the server's word, and this one may hang.
+            self._intake.transport.abort()
+            self._intake = None
 
     async def can_read(self) -> bool:
         """Whether the connection is of no use: closed, or with replies that nobody asked for."""
