@@ -60,7 +60,7 @@ async def replica(checkpoint: Checkpoint, url: str) -> AsyncIterator[tuple[UserS
     """What a service has between a request and the store."""
     store = RedisStore.from_url(url, ttl_s=3600, timeout_s=30.0)
     engine, thread = Engine(checkpoint.network), EngineThread(max_queue=1000)
-    codec = StateCodec(checkpoint.config, checkpoint.digests().fingerprint, engine.device)
+    codec = StateCodec(checkpoint.config, checkpoint.digests().fingerprint, engine.pool)
     device = DeviceTier(1 << 24)
     states = UserStates(store, codec, engine.empty_state, device, Metrics())
     try:
