@@ -23,6 +23,7 @@ from cache.redis.node import Session
 from cache.redis.parser import DirectParser
 from model.config import Window
 from model.engine.state import UserState
+from model.kernels.pages import PagePool
 from service.benchmark.shapes import Shape
 from service.benchmark.state_cost import made_up_history
 from service.codec import StateCodec
@@ -104,13 +105,14 @@ async def _stored(
 ) -> AsyncIterator["_States"]:
     window = Window(capacity=size_bytes, keep=size_bytes)
     config = shape.config().model_copy(update={"window": window})
-    codec = StateCodec(config, bytes(16), torch.device("cpu"))
+    pool = PagePool(config)
+    codec = StateCodec(config, bytes(16), pool)
     num_rows = (size_bytes - HEADER_BYTES) // codec.row_bytes
-    parts = (
+    keys, values = (
         torch.randn(config.num_layers, config.num_heads, num_rows, dim)
         for dim in (config.qk_dim, config.v_dim)
     )
-    state = UserState(made_up_history(num_rows + 1), *parts)
+    state = UserState(made_up_history(num_rows + 1), pool.hold(keys, values))
     users = [f"bench {number}" for number in range(num_users)]
     store = RedisStore.from_url(url, ttl_s=_TTL_S, timeout_s=_TIMEOUT_S)
     try:

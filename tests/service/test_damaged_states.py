@@ -62,7 +62,7 @@ def in_format(version: int) -> Damage:
 async def test_every_flipped_bit_and_every_truncation_is_a_miss(
     redis_url: str, engine: Engine, checkpoint: Checkpoint
 ) -> None:
-    codec = StateCodec(engine.config, bytes(16), engine.device)
+    codec = StateCodec(engine.config, bytes(16), engine.pool)
     store = RedisStore.from_url(redis_url, ttl_s=100, timeout_s=10.0)
     states = UserStates(store, codec, engine.empty_state, DeviceTier(0), Metrics())
     history = history_of(checkpoint, EVENTS)
