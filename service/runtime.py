@@ -52,11 +52,13 @@ class Runtime:
         settings = self.settings
         self.lifecycle.enter(Phase.LOADING)
         keep_freed_memory()
-        torch.set_num_threads(settings.threads or os.cpu_count() or 1)
+        torch.set_num_threads(settings.threads or num_engine_threads())
         checkpoint = self._checkpoint
         if checkpoint is None:
             checkpoint = await asyncio.to_thread(load, settings.checkpoint)
-        engine = Engine(checkpoint.network, pick_device(settings.device))
+        engine = Engine(
+            checkpoint.network, pick_device(settings.device), getattr(torch, settings.dtype)
+        )
         self.lifecycle.enter(Phase.WARMING)
         self._thread = EngineThread(max_queue=settings.max_queue)
         self.metrics.queue_depth.set_function(lambda: self._thread.depth if self._thread else 0)
@@ -94,6 +96,7 @@ class Runtime:
             cacheability=checkpoint.cacheability.exactness,
             device=str(engine.device),
             kernels=engine.kernels,
+            dtype=settings.dtype,
             threads=torch.get_num_threads(),
             tier=states.tier,
         )
@@ -185,6 +188,13 @@ def pick_device(device: str) -> str:
     if device == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     return device
+
+
+def num_engine_threads() -> int:
+    """Of the cores this process may run on, all but the one that the event loop needs."""
+    has_affinity = hasattr(os, "sched_getaffinity")  # not on macOS
+    num_cores = len(os.sched_getaffinity(0)) if has_affinity else os.cpu_count() or 1
+    return max(1, num_cores - 1)
 
 
 def _describe(checkpoint: Checkpoint) -> dict[str, Any]:

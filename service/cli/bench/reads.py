@@ -1,41 +1,50 @@
-"""Owns `mfalcon bench --reads`: running it and printing it."""
+"""Owns `mfalcon bench reads`: running it and printing it."""
 
 from contextlib import ExitStack
 from dataclasses import asdict
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
+
+import typer
 
 from cache import StoreUnavailable
 from cache.redis.url import Topology, parse
+from service.cli.bench.options import Rounds, Threads, prepare
 from service.cli.opened_store import StoreAway
-from service.cli.output import print_json, print_table, progress, say, where
+from service.cli.output import Output, machine_line, print_json, print_table, progress, say, where
 from service.settings import SettingsError
 
 if TYPE_CHECKING:
     from service.benchmark.reads import Reads, Taken
 
 
-def bench_reads(*, store: str | None, rounds: int, threads: int, seed: int, output: str) -> None:
-    """Against an embedded Valkey, or the single server that `store` is the URL of."""
-    import torch
+def reads(
+    store: Annotated[
+        str | None, typer.Option(help="URL of one Redis or Valkey; default: an embedded one")
+    ] = None,
+    rounds: Rounds = 7,
+    threads: Threads = 0,
+    seed: int = 0,
+    output: Output = "table",
+) -> None:
+    """Measure reading stored states against redis-py's asyncio client.
 
-    from model.allocator import keep_freed_memory
+    States of 0.5, 2 and 8 MB of the model `ml-1m`, float32; 1, 4 and 16 at once; the values alone,
+    and up to tensors. The third contender is redis-py's client with the parser of the first.
+    """
+    prepare(threads)
     from service.benchmark.reads import CONCURRENCIES, SIZES_BYTES, measure_reads
-    from service.benchmark.shapes import STATE_SHAPES
+    from service.benchmark.shapes import SHAPES
     from service.embedded import EmbeddedValkey
 
     if store:
         _require_one_server(store)
-    keep_freed_memory()
-    if threads:
-        torch.set_num_threads(threads)
-    shape = next(shape for shape in STATE_SHAPES if shape.name == "ml-1m")
     with ExitStack() as stack:
         url = store or stack.enter_context(EmbeddedValkey(1 << 30)).url
         bar = stack.enter_context(progress())
         task = bar.add_task("bench", total=len(SIZES_BYTES) * len(CONCURRENCIES))
         try:
             found = measure_reads(
-                shape,
+                SHAPES["ml-1m"],
                 url,
                 sizes_bytes=SIZES_BYTES,
                 concurrencies=CONCURRENCIES,
@@ -47,15 +56,11 @@ def bench_reads(*, store: str | None, rounds: int, threads: int, seed: int, outp
             )
         except StoreUnavailable as error:
             raise StoreAway(str(error)) from None
-    machine = where()
     if output == "json":
-        print_json(asdict(found) | machine)
+        print_json(asdict(found) | where())
         return
     _print(found)
-    say(
-        f"{machine['machine']}, {found.loop}, redis-py {found.client}, torch {machine['torch']}, "
-        f"commit {machine['commit']}"
-    )
+    say(f"{found.loop}, redis-py {found.client}\n{machine_line()}")
 
 
 def _require_one_server(url: str) -> None:
