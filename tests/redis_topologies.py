@@ -3,13 +3,14 @@
 Never stops a server it did not start.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from typing import Any
 
 import redis
 from redis.crc import key_slot
 
+from tests.certificates import Certificates
 from tests.redis_server import RedisServer, free_port, started, wait_until
 
 SERVICE = "main"
@@ -17,7 +18,12 @@ NUM_SLOTS = 16384
 
 
 def client_of(server: RedisServer, **options: Any) -> redis.Redis:
-    return redis.Redis(host="127.0.0.1", port=server.port, protocol=2, **options)
+    return server.client(**options)
+
+
+def host_for(certificates: Certificates | None) -> str:
+    """How clients are to be told of servers; certificates name no address."""
+    return "localhost" if certificates else "127.0.0.1"
 
 
 class SentinelPair:
@@ -70,15 +76,32 @@ class SentinelPair:
 
 
 @contextmanager
-def sentinel_pair(password: str = "", sentinel_password: str = "") -> Iterator[SentinelPair]:
+def sentinel_pair(
+    password: str = "",
+    sentinel_password: str = "",
+    *,
+    user: str = "",
+    sentinel_user: str = "",
+    certificates: Certificates | None = None,
+) -> Iterator[SentinelPair]:
+    """The users are lines of access rules, beside the default user with the password."""
+    host = host_for(certificates)
     secrets = {"requirepass": password, "masterauth": password} if password else {}
     # A promotion is synchronised at once instead of after five seconds.
-    base = {"repl-diskless-sync-delay": "0"} | secrets
+    base = {"repl-diskless-sync-delay": "0", "replica-announce-ip": host} | secrets
+    if user:
+        base["user"] = user
     with ExitStack() as stack:
-        primary = stack.enter_context(started(base))
-        replica = stack.enter_context(started(base | {"replicaof": f"127.0.0.1 {primary.port}"}))
+
+        def start(options: Mapping[str, str], *, is_sentinel: bool = False) -> RedisServer:
+            server = started(options, is_sentinel=is_sentinel, certificates=certificates)
+            return stack.enter_context(server)
+
+        primary = start(base)
+        replica = start(base | {"replicaof": f"{host} {primary.port}"})
         watch = [
-            f"monitor {SERVICE} 127.0.0.1 {primary.port} 1",
+            *("resolve-hostnames yes", "announce-hostnames yes"),
+            f"monitor {SERVICE} {host} {primary.port} 1",
             f"down-after-milliseconds {SERVICE} 500",
             f"failover-timeout {SERVICE} 2000",
             *([f"auth-pass {SERVICE} {password}"] if password else []),
@@ -86,7 +109,9 @@ def sentinel_pair(password: str = "", sentinel_password: str = "") -> Iterator[S
         options = {"sentinel": "\nsentinel ".join(watch)}
         if sentinel_password:
             options["requirepass"] = sentinel_password
-        sentinel = stack.enter_context(started(options, is_sentinel=True))
+        if sentinel_user:
+            options["user"] = sentinel_user
+        sentinel = start(options, is_sentinel=True)
         pair = SentinelPair([primary, replica], sentinel, password, sentinel_password)
 
         def synchronised() -> bool:
@@ -167,7 +192,14 @@ class Cluster:
 
 
 @contextmanager
-def cluster(num_nodes: int) -> Iterator[Cluster]:
+def cluster(
+    num_nodes: int, *, user: str = "", certificates: Certificates | None = None
+) -> Iterator[Cluster]:
+    """The user is a line of access rules, beside the default one who may do all."""
+    extra = {"user": user} if user else {}
+    if certificates:
+        extra |= {"cluster-announce-hostname": host_for(certificates)}
+        extra |= {"cluster-preferred-endpoint-type": "hostname"}
     with ExitStack() as stack:
         nodes = [
             stack.enter_context(
@@ -179,6 +211,8 @@ def cluster(num_nodes: int) -> Iterator[Cluster]:
                         # What the others hold is served on while one is away.
                         "cluster-require-full-coverage": "no",
                     }
+                    | extra,
+                    certificates=certificates,
                 )
             )
             for _ in range(num_nodes)

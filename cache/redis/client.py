@@ -5,7 +5,6 @@ only if it can not have done anything (refused, redirected) or only reads; never
 """
 
 import asyncio
-import ssl
 from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
@@ -16,14 +15,23 @@ from redis.backoff import NoBackoff
 
 from cache.breaker import NUM_FAILURES, BreakerState
 from cache.redis.node import Failed, Node, PoolBusy, Session, Skipped
+from cache.redis.parser import DirectParser
 from cache.redis.route import Cluster, OneServer, Route, Sentinels, UnknownPrimary
 from cache.redis.url import Access, Address, Target, Topology, parse
 from cache.store import StoreFull, StoreUnavailable
 
 T = TypeVar("T")
 
-_READ_BYTES: Final = 1 << 20
-_REACHABLE: Final = "check that it runs and that the URL names its host and port"
+_REACHABLE: Final = (
+    "check that it runs, and that the URL names its host and port, and rediss if it speaks TLS"
+)
+_SLOW: Final = "check its load and the network, or raise the timeout"
+_BY_TLS: Final = {
+    _REACHABLE: "check that it runs and speaks TLS, that the URL names its host, as its "
+    "certificate does, and its port, ssl_ca_certs, and ssl_certfile and ssl_keyfile if it asks "
+    "for a certificate",
+    _SLOW: "check that it speaks TLS, its load and the network, or raise the timeout",
+}
 # The first match wins, so subclasses stand before their bases.
 _ADVICE: Final[tuple[tuple[type[Exception], str], ...]] = (
     (PoolBusy, "more requests at once than connections, allow more (max_connections in the URL)"),
@@ -35,7 +43,7 @@ _ADVICE: Final[tuple[tuple[type[Exception], str], ...]] = (
     (exceptions.ReadOnlyError, "point the URL at the primary, this is a replica"),
     (exceptions.AskError, "use redis+cluster:// for a cluster's node"),
     (exceptions.ClusterDownError, "check that every hash slot of the cluster has a server"),
-    (exceptions.TimeoutError, "check its load and the network, or raise the timeout"),
+    (exceptions.TimeoutError, _SLOW),
     (exceptions.ConnectionError, _REACHABLE),
     (exceptions.ResponseError, "check that it is Redis 6.2 or newer, or Valkey"),
     (Exception, _REACHABLE),
@@ -87,7 +95,7 @@ class RedisClient:
         defaults = {
             "socket_timeout": timeout_s,
             "socket_connect_timeout": 2 * timeout_s,
-            "socket_read_size": _READ_BYTES,
+            "parser_class": DirectParser,
             # Attempts are counted here alone.
             "retry": Retry(NoBackoff(), 0),
             # RESP2 needs no greeting, so connecting saves a round trip.
@@ -235,8 +243,8 @@ class RedisClient:
                 value = access.options.get(secret) if access else None
                 reason = reason.replace(value, "***") if value else reason
         advice = next(text for kind, text in _ADVICE if isinstance(failed.error, kind))
-        if isinstance(failed.error.__context__, ssl.SSLError):
-            advice = "check ssl_ca_certs and the host's name in the URL, and that it speaks TLS"
+        if self._target.access.certificates is not None:
+            advice = _BY_TLS.get(advice, advice)
         return f"Redis at {failed.address} is unavailable: {advice} ({reason[:200]})"
 
 

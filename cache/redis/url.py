@@ -1,4 +1,4 @@
-"""Owns the forms of a store's URL and what they mean. Never connects.
+"""Owns the forms of a store's URL and what they mean. Never connects; reads the certificates named.
 
     redis://[[user]:password@]host[:port][/db]             one server
     unix:///path/to/socket[?db=0]                          one server
@@ -10,14 +10,14 @@ sentinels `sentinel_username` and `sentinel_password`: user and password are the
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum, auto
 from typing import Any, Final, NamedTuple
 from urllib.parse import unquote, urlsplit
 
 from redis import exceptions
-from redis.asyncio import Connection
-from redis.asyncio.connection import parse_url
+from redis.asyncio import Connection, SSLConnection
+from redis.asyncio.connection import RedisSSLContext, parse_url
 
 _SENTINEL_PORT: Final = 26379
 _REDIS_PORT: Final = 6379
@@ -48,13 +48,19 @@ class Access:
     options: Mapping[str, Any]
     max_connections: int
     wait_s: float
+    certificates: Any = None
+    """Redis-py's, as its TLS connections hold them; loaded once, which takes tens of milliseconds
+    of the event loop's time, and not for each connection."""
 
     def connection(self, address: Address) -> Any:
         """One that is not connected yet."""
         place = (
             {"host": address.host, "port": address.port} if address.port else {"path": address.host}
         )
-        return self.connection_class(**self.options, **place)
+        made = self.connection_class(**self.options, **place)
+        if self.certificates is not None:
+            made.ssl_context = self.certificates
+        return made
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,11 +75,14 @@ class Target:
 
 
 def parse(url: str, defaults: Mapping[str, Any], *, max_connections: int, wait_s: float) -> Target:
-    """The URL's options win over the arguments. Raises ValueError, never quoting the URL."""
+    """The URL's options win over the arguments.
+
+    Raises ValueError, never quoting the URL; also for certificates that can not be read.
+    """
     try:
         target = _parse(url, defaults, max_connections, wait_s)
-        # No I/O; an unknown option is refused here and not at the first use.
-        target.access.connection(target.seeds[0])
+        # An unknown option is refused here and not at the first use.
+        made = target.access.connection(target.seeds[0])
         if target.sentinel:
             target.sentinel.connection(target.seeds[0])
     except (ValueError, TypeError, exceptions.RedisError):
@@ -84,7 +93,28 @@ def parse(url: str, defaults: Mapping[str, Any], *, max_connections: int, wait_s
             "for TLS, or unix:///path/to/socket[?db=0]; with special characters of user and "
             "password percent-encoded"
         ) from None
-    return target
+    if not isinstance(made, SSLConnection):
+        return target
+    certificates = _loaded(made.ssl_context)
+    return replace(
+        target,
+        access=replace(target.access, certificates=certificates),
+        sentinel=target.sentinel and replace(target.sentinel, certificates=certificates),
+    )
+
+
+def _loaded(certificates: RedisSSLContext) -> RedisSSLContext:
+    if certificates.password is None:
+        # Without it OpenSSL would ask the terminal for the password of a key, and wait.
+        certificates.password = ""
+    try:
+        certificates.get()
+    except (OSError, ValueError) as error:
+        raise ValueError(
+            "the certificates that the Redis URL names can not be used: check ssl_ca_certs, "
+            f"ssl_certfile, ssl_keyfile and ssl_password ({error})"
+        ) from None
+    return certificates
 
 
 def _parse(url: str, defaults: Mapping[str, Any], max_connections: int, wait_s: float) -> Target:

@@ -107,8 +107,8 @@ class _Measuring:
         return StateCost(self._shape, rounds, usual.num_bytes, sizes, points, crossover)
 
     async def _bytes(self, store: RedisStore) -> tuple[UserState, dict[str, Bytes]]:
-        usual = self._encode(_history(self._shape.num_events))
-        longer = _history(APPENDED_TO + 1)
+        usual = self._encode(made_up_history(self._shape.num_events))
+        longer = made_up_history(APPENDED_TO + 1)
         before, after = (self._encode(history) for history in (longer.cut(0, -1), longer))
         float32 = self._codecs[Dtype.FLOAT32].cost(len(usual.history))[1]
         sizes: dict[str, Bytes] = {}
@@ -134,7 +134,7 @@ class _Measuring:
 
     async def _point(self, store: RedisStore, length: int, rounds: int) -> Point:
         """Recomputing and fetching every dtype take turns in each round."""
-        history = _history(length)
+        history = made_up_history(length)
         start = time.perf_counter()
         state = self._encode(history)  # also the warm-up
         first_ms = 1000 * (time.perf_counter() - start)
@@ -197,7 +197,8 @@ def _crossover(points: Sequence[Point], dtype: str) -> int | None:
     return found
 
 
-def _history(length: int) -> History:
+def made_up_history(length: int) -> History:
+    """Of that many events, the same each time."""
     items = torch.arange(length) * 7 % 5000
     gaps = torch.arange(length) * 37 % 7200
     return History(items, 1 + torch.arange(length) % 3, gaps.cumsum(0) + _START_S)

@@ -1,16 +1,13 @@
 """Getting in: TLS with a certificate to check, and a user with few rights."""
 
-import shutil
-import ssl
-import subprocess
 from collections.abc import AsyncIterator, Iterator
-from pathlib import Path
 
 import pytest
 
 from cache import MemoryPolicy, RedisStore, StoreUnavailable
 from tests.cache.entries import ALICE, BOB, TTL_S, grown, make_entry, put
 from tests.cache.proxy import Proxy, proxy
+from tests.certificates import Certificates, make_certificates
 from tests.redis_server import RedisServer, started
 
 pytestmark = pytest.mark.anyio
@@ -22,26 +19,14 @@ STATE_COMMANDS = (
 
 
 @pytest.fixture(scope="module")
-def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Self-signed for localhost; its key lies beside it."""
-    openssl = shutil.which("openssl")
-    if openssl is None:
-        pytest.skip("no openssl on PATH to make a certificate with")
-    folder = tmp_path_factory.mktemp("tls")
-    made = folder / "certificate.pem"
-    command = [openssl, "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2"]
-    command += ["-keyout", str(folder / "key.pem"), "-out", str(made), "-subj", "/CN=localhost"]
-    command += ["-addext", "subjectAltName=DNS:localhost"]
-    subprocess.run(command, check=True, capture_output=True)
-    return made
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
+    return make_certificates(tmp_path_factory.mktemp("tls"))
 
 
 @pytest.fixture
-async def tls(certificate: Path, spare_redis_server: RedisServer) -> AsyncIterator[Proxy]:
+async def tls(certificates: Certificates, spare_redis_server: RedisServer) -> AsyncIterator[Proxy]:
     """A real server behind TLS; the wheel's own is built without."""
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    context.load_cert_chain(certificate, certificate.with_name("key.pem"))
-    async with proxy(spare_redis_server.port, context) as made:
+    async with proxy(spare_redis_server.port, certificates.server_context()) as made:
         yield made
 
 
@@ -53,8 +38,8 @@ async def tls(certificate: Path, spare_redis_server: RedisServer) -> AsyncIterat
         ("127.0.0.1", "ssl_cert_reqs=none&ssl_check_hostname=false"),
     ],
 )
-async def test_tls(tls: Proxy, certificate: Path, host: str, options: str) -> None:
-    url = f"rediss://{host}:{tls.port}/0?{options.format(ca=certificate)}"
+async def test_tls(tls: Proxy, certificates: Certificates, host: str, options: str) -> None:
+    url = f"rediss://{host}:{tls.port}/0?{options.format(ca=certificates.authority)}"
     store = RedisStore.from_url(url, ttl_s=TTL_S, timeout_s=10.0)
     large = make_entry(ALICE, bytes(3 << 20))
     assert await put(store, ALICE, large)
@@ -66,9 +51,9 @@ async def test_tls(tls: Proxy, certificate: Path, host: str, options: str) -> No
     ("host", "options"), [("localhost", ""), ("127.0.0.1", "?ssl_ca_certs={ca}")]
 )
 async def test_a_certificate_that_does_not_fit_is_refused(
-    tls: Proxy, certificate: Path, host: str, options: str
+    tls: Proxy, certificates: Certificates, host: str, options: str
 ) -> None:
-    url = f"rediss://{host}:{tls.port}{options.format(ca=certificate)}"
+    url = f"rediss://{host}:{tls.port}{options.format(ca=certificates.authority)}"
     store = RedisStore.from_url(url, ttl_s=TTL_S, timeout_s=10.0)
     with pytest.raises(StoreUnavailable, match="ssl_ca_certs"):
         await store.get(ALICE)

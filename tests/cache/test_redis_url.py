@@ -1,6 +1,8 @@
 """The forms of a store's URL."""
 
+import subprocess
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,6 +12,12 @@ from redis.asyncio import SSLConnection
 
 from cache import RedisStore
 from cache.redis.url import Address, Target, Topology, parse
+from tests.certificates import Certificates, make_certificates
+
+
+@pytest.fixture(scope="module")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
+    return make_certificates(tmp_path_factory.mktemp("tls"))
 
 
 def parsed(url: str) -> Target:
@@ -43,12 +51,57 @@ def test_accepted(url: str, topology: Topology, seeds: list[str], options: dict[
 
 
 @pytest.mark.parametrize("url", ["rediss://h", "rediss+sentinel://h/main", "rediss+cluster://h"])
-def test_tls(url: str) -> None:
-    target = parsed(f"{url}?ssl_cert_reqs=none&ssl_check_hostname=no&ssl_ca_certs=/etc/ca.pem")
+def test_tls(url: str, certificates: Certificates) -> None:
+    ca = certificates.authority
+    target = parsed(f"{url}?ssl_cert_reqs=none&ssl_check_hostname=no&ssl_ca_certs={ca}")
     for access in filter(None, (target.access, target.sentinel)):
         assert access.connection_class is SSLConnection
-        assert access.options["ssl_ca_certs"] == "/etc/ca.pem"
+        assert access.options["ssl_ca_certs"] == str(ca)
         assert access.options["ssl_check_hostname"] is False
+        # Loading takes tens of milliseconds, in which the event loop does nothing else.
+        made = [access.connection(Address("h", port)).ssl_context.get() for port in (1, 2)]
+        assert made[0] is made[1] is target.access.certificates.context
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        "ssl_ca_certs=/none.pem",
+        "ssl_ca_certs={openssl}",
+        "ssl_certfile={client}",
+        "ssl_certfile={client}&ssl_keyfile={stranger_key}",
+        "ssl_certfile={client}&ssl_keyfile={locked}",
+        "ssl_certfile={client}&ssl_keyfile={locked}&ssl_password=hush",
+    ],
+)
+def test_certificates_that_can_not_be_used_are_told_of(
+    options: str, certificates: Certificates, tmp_path: Path
+) -> None:
+    key = certificates.key(certificates.client)
+    locked = tmp_path / "locked.key"
+    command = [
+        "openssl",
+        "pkey",
+        "-in",
+        str(key),
+        "-aes128",
+        "-passout",
+        "pass:other",
+        "-out",
+        str(locked),
+    ]
+    subprocess.run(command, check=True, capture_output=True)
+    options = options.format(
+        openssl=certificates.folder / "openssl.cnf",
+        client=certificates.client,
+        stranger_key=certificates.key(certificates.stranger),
+        locked=locked,
+    )
+    with pytest.raises(ValueError, match="check ssl_ca_certs, ssl_certfile, ssl_key") as raised:
+        parsed(f"rediss://:hush@h?{options}")
+    assert "hush" not in str(raised.value)
+    parsed(f"rediss://h?ssl_certfile={certificates.client}&ssl_keyfile={key}")
+    parsed(f"rediss://h?ssl_certfile={certificates.client}&ssl_keyfile={locked}&ssl_password=other")
 
 
 def test_sentinels_have_credentials_of_their_own() -> None:
