@@ -100,8 +100,15 @@ class Settings(BaseSettings):
     microbatch: int = Field(
         default=512,
         ge=1,
-        description="candidates scored between two looks at the deadline; smaller stops closer to "
-        "it, larger scores faster",
+        description="candidates scored in one pass, of one request or of several, between two "
+        "looks at their deadlines, and about the event rows encoded in one; smaller stops closer "
+        "to a deadline, larger suits a GPU",
+    )
+    batch_rows: int = Field(
+        default=4096,
+        ge=1,
+        description="event rows and candidates of the requests that are run together, a lone one "
+        "excepted; more waiting requests share a pass, and those that come next wait longer",
     )
     retrieval_candidates: int = Field(
         default=200,

@@ -12,11 +12,10 @@ from dataclasses import dataclass
 import structlog
 
 from model.checkpoint import Checkpoint
-from model.engine.encoder import EncodeJob
-from model.engine.engine import Engine
 from model.engine.state import UserState
 from model.history import EMPTY, Event, History, MergeCounts
 from service.errors import InvalidRequest
+from service.ranking import ExtendJob
 from service.scheduler import EngineThread
 from service.schemas import EventIn
 from service.states import Loaded, UserStates
@@ -75,11 +74,9 @@ class Stored:
 class Updates:
     """Applies offers to the states of one checkpoint."""
 
-    def __init__(
-        self, checkpoint: Checkpoint, engine: Engine, thread: EngineThread, states: UserStates
-    ) -> None:
+    def __init__(self, checkpoint: Checkpoint, thread: EngineThread, states: UserStates) -> None:
         self._window = checkpoint.config.window
-        self._engine, self._thread, self._states = engine, thread, states
+        self._thread, self._states = thread, states
 
     def apply(self, offer: Offer, held: History) -> tuple[History, MergeCounts]:
         """The history after the offer; `held` itself if nothing changes."""
@@ -113,7 +110,10 @@ class Updates:
             held = loaded.stored
             if history is held.state.history:
                 return Stored(history, counts, True)
-            state = made or await self._extend(held.state, history)
+            state = made
+            if state is None:
+                job = ExtendJob(state=held.state, history=history)
+                state = await self._thread.submit(job)
             won = await self._states.save(user_id, held, state)
             if won is not False:
                 return Stored(history, counts, bool(won))
@@ -125,8 +125,3 @@ class Updates:
             history, _ = self.apply(offer, loaded.stored.state.history)
         _log.error("state_not_written", reason="other writers were first", attempts=_ATTEMPTS)
         return Stored(history, counts, False)
-
-    async def _extend(self, state: UserState, history: History) -> UserState:
-        job = EncodeJob(state, history)
-        (encoded,) = await self._thread.submit(lambda: self._engine.encode([job]))
-        return encoded.state

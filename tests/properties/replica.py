@@ -13,6 +13,7 @@ from service.deadline import Deadline
 from service.device_tier import DeviceTier
 from service.metrics import Metrics
 from service.recommender import Parts, Recommender
+from service.runtime import engine_thread
 from service.scheduler import EngineThread
 from service.schemas import EventIn, EventsRequest, RecommendRequest, RecommendResponse
 from service.settings import Settings
@@ -23,6 +24,7 @@ Mode = Literal["append", "replace"]
 
 NO_HURRY_MS = 120_000.0
 TTL_S = 3600
+SETTINGS = Settings(microbatch=2)
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,12 +32,15 @@ class Model:
     """What all replicas of a checkpoint share."""
 
     checkpoint: Checkpoint
+    thread: EngineThread
     engine: Engine
     fingerprint: bytes
 
     @classmethod
     def of(cls, checkpoint: Checkpoint) -> "Model":
-        return cls(checkpoint, Engine(checkpoint.network), checkpoint.digests().fingerprint)
+        engine = Engine(checkpoint.network)
+        thread = engine_thread(engine, SETTINGS, Metrics())
+        return cls(checkpoint, thread, engine, checkpoint.digests().fingerprint)
 
     def event(self, event: EventIn) -> Event | None:
         """In this model's indices; None for an item that it does not know."""
@@ -55,28 +60,27 @@ class Replica:
         self,
         model: Model,
         url: str,
-        thread: EngineThread,
         device_bytes: int,
         dtype: Dtype = Dtype.FLOAT32,
     ) -> None:
         self.model, self.dtype = model, dtype
         self.store, self._device_bytes = open_store(url), device_bytes
-        self._url, self._thread = url, thread
+        self._url = url
         self._device = DeviceTier(device_bytes)
         codec = StateCodec(model.checkpoint.config, model.fingerprint, model.engine.device, dtype)
         metrics = Metrics()
         self._states = UserStates(
             self.store, codec, model.engine.empty_state, self._device, metrics
         )
-        self._updates = Updates(model.checkpoint, model.engine, thread, self._states)
+        self._updates = Updates(model.checkpoint, model.thread, self._states)
         self._recommender = Recommender(
             Parts(
                 checkpoint=model.checkpoint,
                 engine=model.engine,
-                thread=thread,
+                thread=model.thread,
                 states=self._states,
                 provider=None,
-                settings=Settings(microbatch=2),
+                settings=SETTINGS,
                 metrics=metrics,
             )
         )
@@ -84,7 +88,7 @@ class Replica:
     async def restarted(self, model: Model, dtype: Dtype) -> "Replica":
         """A new process in its place."""
         await self._states.close()
-        return Replica(model, self._url, self._thread, self._device_bytes, dtype)
+        return Replica(model, self._url, self._device_bytes, dtype)
 
     async def close(self) -> None:
         await self._states.close()

@@ -13,8 +13,9 @@ from service.codec import StateCodec, StoredState
 from service.device_tier import DeviceTier
 from service.errors import InvalidRequest
 from service.metrics import Metrics
-from service.scheduler import EngineThread
+from service.runtime import engine_thread
 from service.schemas import EventIn
+from service.settings import Settings
 from service.states import Loaded, UserStates
 from service.updates import Offer, Updates
 from tests.service.builders import JSON, history_of, make_events
@@ -28,12 +29,12 @@ MakeWriter = Callable[[StateStore], Writer]
 
 @pytest.fixture
 async def writer(checkpoint: Checkpoint, engine: Engine) -> AsyncIterator[MakeWriter]:
-    thread = EngineThread(max_queue=10)
+    thread = engine_thread(engine, Settings(), Metrics())
 
     def make(store: StateStore) -> Writer:
         codec = StateCodec(checkpoint.config, bytes(16), engine.device)
         states = UserStates(store, codec, engine.empty_state, DeviceTier(1 << 20), Metrics())
-        return Writer(states=states, updates=Updates(checkpoint, engine, thread, states))
+        return Writer(states=states, updates=Updates(checkpoint, thread, states))
 
     yield make
     await thread.close()
