@@ -199,7 +199,7 @@ def test_a_deadline_between_passes_is_the_affair_of_its_own_request(
 
 def test_a_job_that_can_not_be_built_fails_alone(engine: Engine, checkpoint: Checkpoint) -> None:
     first, second, third = (job(engine, checkpoint, n) for n in (0, 5, 9))
-    broken = dataclasses.replace(second.history, actions=torch.tensor([1]))
+    broken = dataclasses.replace(second.history, items=second.history.items + NUM_ITEMS)
     unencodable = dataclasses.replace(second, history=broken)
     unrankable = dataclasses.replace(second, candidates=torch.tensor([NUM_ITEMS]))
     jobs = [first, unencodable, second, unrankable, third]
