@@ -1,13 +1,11 @@
-"""Owns which jobs run together: as many of the oldest as cost nobody more than company is worth.
+"""Owns which jobs run together: the oldest, and as many after it as are worth waiting for.
 
 Never waits for company and never runs anything.
 
-A CPU gains from company where jobs are small: calls per user and layer cost as much as some tens of
-rows, and matrices of a few rows are slow. Past some hundreds of rows a pass costs what its rows
-cost. So the rows encoded together, which is what the oldest waits for before it is scored, stay
-within one pass, and the candidates, scored pass by pass, within what the next batch can wait for.
-Nobody joins a batch between two of its passes: they are full, while those who wait are encoded
-together, each for about half of what it costs alone.
+Small jobs gain from company: their calls cost as much as some tens of rows, and products of a few
+rows are slow. Past some hundreds of rows a pass costs what its rows cost. So the rows encoded
+together, which the oldest waits for before it is scored, are bounded by a pass, and the candidates,
+scored pass by pass, by what the next batch can wait for.
 """
 
 from dataclasses import dataclass

@@ -8,6 +8,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import structlog
 import torch
 from torch import Tensor
@@ -214,7 +215,8 @@ class Recommender:
         count = len(request.candidates)
         _check_count("candidates", count, settings.max_candidates, "max_candidates")
         known, missing = self.checkpoint.items.split(request.candidates)
-        return torch.tensor(known, dtype=torch.int64), missing
+        # Through an array: torch looks at each number of a list, and takes twice as long.
+        return torch.from_numpy(np.array(known, dtype=np.int64)), missing
 
 
 def _now_s() -> int:

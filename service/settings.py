@@ -101,14 +101,15 @@ class Settings(BaseSettings):
         default=512,
         ge=1,
         description="candidates scored in one pass, of one request or of several, between two "
-        "looks at their deadlines, and about the event rows encoded in one; smaller stops closer "
-        "to a deadline, larger suits a GPU",
+        "looks at their deadlines; about the bound of event rows encoded in one pass, too; "
+        "smaller stops closer to a deadline, larger suits a GPU",
     )
     batch_rows: int = Field(
         default=4096,
         ge=1,
-        description="event rows and candidates of the requests that are run together, a lone one "
-        "excepted; more waiting requests share a pass, and those that come next wait longer",
+        description="bound of event rows and candidates of requests that are run together; a "
+        "request that exceeds it runs alone; larger shares more passes, and whoever comes "
+        "meanwhile waits longer",
     )
     retrieval_candidates: int = Field(
         default=200,

@@ -1,7 +1,9 @@
 """Owns the fixtures of the service's tests: one tiny checkpoint, and an app that serves it."""
 
+import threading
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import structlog
@@ -10,6 +12,8 @@ from model.checkpoint import Checkpoint, load
 from model.engine.engine import Engine
 from service import logs
 from tests.service.builders import Service, serving, single_thread, write_checkpoint
+
+_NO_HANG_S = 30.0
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -45,3 +49,18 @@ def engine(checkpoint: Checkpoint) -> Engine:
 async def service(folder: Path) -> AsyncIterator[Service]:
     async with serving(folder) as running:
         yield running
+
+
+@pytest.fixture
+def is_free(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
+    """Set. While it is cleared, the engine gets no further than to its next batch."""
+    free, encode = threading.Event(), Engine.encode
+    free.set()
+
+    def wait_and_encode(*arguments: Any) -> Any:
+        free.wait(_NO_HANG_S)
+        return encode(*arguments)
+
+    monkeypatch.setattr(Engine, "encode", wait_and_encode)
+    yield free
+    free.set()

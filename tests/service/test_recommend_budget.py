@@ -2,17 +2,15 @@
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from itertools import count
 from pathlib import Path
-from typing import Any
 
 import anyio
 import httpx
 import pytest
 
 from model.checkpoint import Checkpoint
-from model.engine.engine import Engine
 from service.deadline import Deadline
 from tests.service.builders import (
     ITEM_IDS,
@@ -28,21 +26,6 @@ pytestmark = pytest.mark.anyio
 
 NO_HANG_S = 30.0
 NO_TIME_MS = 1e-6
-
-
-@pytest.fixture
-def is_free(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
-    """Set. While it is cleared, the engine gets no further than to its next batch."""
-    free, encode = threading.Event(), Engine.encode
-    free.set()
-
-    def wait_and_encode(*arguments: Any) -> Any:
-        free.wait(NO_HANG_S)
-        return encode(*arguments)
-
-    monkeypatch.setattr(Engine, "encode", wait_and_encode)
-    yield free
-    free.set()
 
 
 def assert_popularity(answer: JSON, checkpoint: Checkpoint, seen: list[JSON]) -> None:
