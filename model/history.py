@@ -5,6 +5,7 @@ Never encodes it. A history is immutable; merging gives a new one.
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import NamedTuple, Self
 
 import torch
@@ -78,6 +79,10 @@ class History:
         """
         if not offered:
             return self, MergeCounts()
+        times = (*self.timestamps[-1:].tolist(), *(event.timestamp for event in offered))
+        if all(before < after for before, after in pairwise(times)):
+            # The usual case: all newer than what is held, so none is a duplicate or too old.
+            return self._followed_by(offered, window), MergeCounts(len(offered))
         held = self.events
         seen = set(held)
         horizon = held[0].timestamp if self.anchor else None
@@ -97,17 +102,33 @@ class History:
         start = window.start(self.anchor + len(merged))
         return History.of(merged[start - self.anchor :], anchor=start), counts
 
+    def _followed_by(self, events: Sequence[Event], window: Window) -> "History":
+        new = History.of(events)
+        start = window.start(self.num_known + len(new))
+        return History(
+            torch.cat((self.items, new.items)),
+            torch.cat((self.actions, new.actions)),
+            torch.cat((self.timestamps, new.timestamps)),
+            self.anchor,
+        ).cut(start - self.anchor, None)
+
     def common_prefix(self, other: "History") -> int:
         """Number of leading events the two share; 0 when their windows begin differently."""
         if self.anchor != other.anchor:
             return 0
         n = min(len(self), len(other))
-        equal = (
-            (self.items[:n] == other.items[:n])
-            & (self.actions[:n] == other.actions[:n])
-            & (self.timestamps[:n] == other.timestamps[:n])
-        )
-        return int(equal.cumprod(0).sum()) if n else 0
+        columns = [
+            (mine[:n], theirs[:n])
+            for mine, theirs in (
+                (self.items, other.items),
+                (self.actions, other.actions),
+                (self.timestamps, other.timestamps),
+            )
+        ]
+        if all(torch.equal(mine, theirs) for mine, theirs in columns):
+            return n
+        differs = torch.stack([mine != theirs for mine, theirs in columns]).any(0)
+        return int(differs.nonzero()[0])
 
 
 EMPTY = History.of(())

@@ -16,9 +16,9 @@ import torch
 
 from cache import DIGEST_BYTES, HEADER_BYTES, Append, Dtype, Entry, Header, StateKey, user_digest
 from model.config import HSTUConfig
-from model.engine.encoder import num_final_rows
-from model.engine.state import UserState
+from model.engine.state import UserState, num_final_rows
 from model.history import History
+from model.kernels.pages import PagePool
 from service.row_format import EVENT, RowFormat
 
 
@@ -47,11 +47,12 @@ class StateCodec:
         self,
         config: HSTUConfig,
         fingerprint: bytes,
-        device: torch.device,
+        pool: PagePool,
         dtype: Dtype = Dtype.FLOAT32,
     ) -> None:
         self._config, self.fingerprint, self.dtype = config, fingerprint, dtype
-        self._formats = {each: RowFormat(config, each, device) for each in Dtype}
+        self._pool = pool
+        self._formats = {each: RowFormat(config, each, pool.device) for each in Dtype}
 
     @property
     def row_bytes(self) -> int:
@@ -96,8 +97,7 @@ class StateCodec:
     def _payload(self, state: UserState, events: npt.NDArray[np.void], first: int) -> bytes:
         """The rows from `first` on, and the events without one."""
         final = state.num_final
-        keys, values = state.keys[:, :, first:], state.values[:, :, first:]
-        rows = self._formats[self.dtype].pack(events[first:final], keys, values)
+        rows = self._formats[self.dtype].pack(events[first:final], *state.rows.read(first))
         return rows + events[final:].tobytes()
 
     def _header(
@@ -150,7 +150,7 @@ class StateCodec:
         if _prefix_hash(events) != header.prefix_hash or not self._in_vocabulary(events):
             return None
         history = _from_records(events, header.anchor)
-        state = UserState(history, *rows_format.unpack(rows))
+        state = UserState(history, self._pool.hold(*rows_format.unpack(rows)))
         return StoredState(state, header.version, header, header.lineage)
 
     def _in_vocabulary(self, events: npt.NDArray[np.void]) -> bool:

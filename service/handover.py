@@ -13,14 +13,13 @@ from contextlib import aclosing
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-import torch
-
 from cache import Dtype, RedisStore
 from model.checkpoint import Checkpoint
 from model.config import NO_ACTION, Window
 from model.engine.encoder import EncodeJob
 from model.engine.engine import Engine
 from model.history import Event, History
+from model.kernels.pages import PagePool
 from service.codec import StateCodec
 
 _ATTEMPTS = 3
@@ -137,8 +136,8 @@ class Handover:
         """`engine` runs the new checkpoint, whose states are written in `dtype`."""
         self._engine, self._store = engine, store
         self._translation = Translation(old, new)
-        self._old = StateCodec(old.config, old.digests().fingerprint, torch.device("cpu"))
-        self._new = StateCodec(new.config, new.digests().fingerprint, engine.device, dtype)
+        self._old = StateCodec(old.config, old.digests().fingerprint, PagePool(old.config))
+        self._new = StateCodec(new.config, new.digests().fingerprint, engine.pool, dtype)
         self.report = Report()
 
     async def run(

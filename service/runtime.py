@@ -65,7 +65,7 @@ class Runtime:
         await warm_up(engine, self._thread, microbatch=settings.microbatch)
         fingerprint = checkpoint.digests().fingerprint
         dtype = Dtype.named(settings.store_dtype)
-        codec = StateCodec(checkpoint.config, fingerprint, engine.device, dtype)
+        codec = StateCodec(checkpoint.config, fingerprint, engine.pool, dtype)
         device = DeviceTier(settings.device_cache_bytes)
         self.metrics.watch_evictions("device", lambda: device.evictions)
         states = UserStates(
@@ -95,6 +95,7 @@ class Runtime:
             fingerprint=fingerprint.hex(),
             cacheability=checkpoint.cacheability.exactness,
             device=str(engine.device),
+            kernels=engine.kernels,
             threads=torch.get_num_threads(),
             tier=states.tier,
         )

@@ -1,7 +1,6 @@
 """Owns encoding event rows: prefill, extend and the pending row, for many users in one pass.
 
-Never scores candidates. Linear layers run on the rows of all users packed together; attention
-runs per user against that user's own keys, so no row sees padding or a batch mate.
+Never scores candidates, and never writes where a state lies: what it encodes goes into new pages.
 """
 
 from collections.abc import Sequence
@@ -11,12 +10,11 @@ import torch
 from torch import Tensor
 
 from model.cacheability import classify
-from model.config import HSTUConfig
 from model.engine.state import UserState
 from model.history import History
-from model.network.attention import attend, divisors
+from model.kernels.pages import PagedRows
+from model.kernels.stack import EventRows, LayerStack
 from model.network.hstu import HSTU, Placing
-from model.network.layer import HSTULayer, Projection
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,15 +30,14 @@ class EncodeJob:
 class LiveUser:
     """What the candidates of one request see: every event row, the pending one as of now."""
 
-    keys: Tensor  # (layers, H, N, K)
-    values: Tensor  # (layers, H, N, V)
-    bias: Tensor  # (layers, G, N + 1); all candidates share position and time; the last is self
-    divisor: Tensor  # scalar
+    rows: PagedRows
+    history: History
+    request_time: int  # Unix seconds
     query: Tensor | None  # (D,) prepared retrieval query; None for an empty history
 
     @property
     def num_events(self) -> int:
-        return self.keys.shape[2]
+        return self.rows.num_rows
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,128 +48,69 @@ class Encoded:
     num_encoded: int  # rows run, the pending one included
 
 
-class _Rows:
-    """The rows one job runs: events `start` to `stop`, and the K/V buffers they fill."""
-
-    def __init__(self, network: HSTU, job: EncodeJob, device: torch.device) -> None:
-        self.job, self._config = job, network.config
-        history, state = job.history, job.state
-        n = len(history)
-        self.start = state.reusable_rows(history)
-        final = num_final_rows(network.config, n)
-        self.stop = n if job.request_time is not None else final
-        self.items = history.items[self.start : self.stop].to(device)
-        self.actions = history.actions[self.start : self.stop].to(device)
-        times = history.timestamps.to(device)
-        now = times.new_tensor([0 if job.request_time is None else job.request_time])
-        query_times = network.query_times(times, now)[self.start : self.stop]
-        index = torch.arange(self.stop, device=device)
-        rows = index[self.start :]
-        self.placing = Placing(
-            rows,
-            rows.new_tensor(n).expand(len(rows)),
-            now - times[self.start : self.stop],
-        )
-        self.distance = rows[:, None] - index  # (m, stop)
-        self.bucket = network.time_buckets(query_times[:, None], times[: self.stop])
-        self.mask = (self.distance >= 0).float() if len(rows) > 1 else None
-        self.divisor = divisors(network.config, rows + 1)[:, None, None]
-        layers, heads, _, qk = state.keys.shape
-        self.keys = torch.empty(layers, heads, self.stop, qk, device=device)
-        self.values = torch.empty(layers, heads, self.stop, state.values.shape[3], device=device)
-        self.keys[:, :, : self.start] = state.keys[:, :, : self.start]
-        self.values[:, :, : self.start] = state.values[:, :, : self.start]
-
-    def __len__(self) -> int:
-        return self.stop - self.start
-
-    def attend(self, layer: HSTULayer, index: int, p: Projection, last_only: bool) -> Tensor:
-        """Store this layer's K and V; attend from all rows, or from the last -> (m, H * V)."""
-        self.keys[index, :, self.start :] = p.k.transpose(0, 1)
-        self.values[index, :, self.start :] = p.v.transpose(0, 1)
-        rows = slice(len(self) - 1, None) if last_only else slice(None)
-        bias = layer.bias(self.distance[rows], self.bucket[rows])
-        mask = None if last_only or self.mask is None else self.mask[rows]
-        q = p.q[rows].transpose(0, 1)
-        keys, values = self.keys[index], self.values[index]
-        out = attend(self._config, q, keys, values, bias, mask).transpose(0, 1)
-        return (out / self.divisor[rows]).flatten(1)
-
-
 class Encoder:
     """Runs event rows through a network in evaluation mode."""
 
-    def __init__(self, network: HSTU) -> None:
-        self._network = network
+    def __init__(self, network: HSTU, stack: LayerStack) -> None:
+        self._network, self._stack = network, stack
+        self._keeps_rows = classify(network.config).across_requests
 
     @torch.inference_mode()
     def encode(self, jobs: Sequence[EncodeJob]) -> list[Encoded]:
         """One jagged pass over the rows that each job's state lacks."""
-        network = self._network
-        device = network.items.weight.device
-        rows = [_Rows(network, job, device) for job in jobs]
-        last = self._run([r for r in rows if len(r)], device)
-        results = []
-        for r in rows:
-            final = num_final_rows(network.config, len(r.job.history))
-            state = UserState(r.job.history, r.keys[:, :, :final], r.values[:, :, :final])
-            live = None
-            if r.job.request_time is not None:
-                live = self._live(r, r.job.request_time, last.get(id(r)))
-            results.append(Encoded(state, live, r.start, len(r)))
-        return results
+        plans = [self._plan(job) for job in jobs]
+        running = [(job, rows) for job, rows in zip(jobs, plans, strict=True) if rows.count]
+        queries: dict[int, Tensor] = {}
+        if running:
+            last = self._stack.encode(self._inputs(running), [rows for _, rows in running])
+            prepared = self._network.retrieval.prepare(self._network.final_norm(last))
+            queries = {id(rows): q for (_, rows), q in zip(running, prepared, strict=True)}
+        return [
+            self._finished(job, rows, queries.get(id(rows)))
+            for job, rows in zip(jobs, plans, strict=True)
+        ]
 
-    def _run(self, rows: Sequence[_Rows], device: torch.device) -> dict[int, Tensor]:
-        """Run all layers; the outputs of the pending rows by job."""
-        if not rows:
-            return {}
-        network = self._network
-        x = network.event_rows(
-            torch.cat([r.items for r in rows]),
-            torch.cat([r.actions for r in rows]),
-            Placing(
-                torch.cat([r.placing.index for r in rows]),
-                torch.cat([r.placing.num_events for r in rows]),
-                torch.cat([r.placing.age_s for r in rows]),
-            ),
-        )
-        sizes = [len(r) for r in rows]
-        for index, layer in enumerate(network.blocks):
-            # Past the last layer only the pending rows are read; the others leave K and V.
-            is_last = index == len(network.blocks) - 1
-            p = layer.project(x)
-            parts = [
-                r.attend(layer, index, part, is_last)
-                for r, part in zip(rows, _split(p, sizes), strict=True)
-            ]
-            base, u = p.base, p.u
-            if is_last:
-                ends = torch.tensor(sizes, device=device).cumsum(0) - 1
-                base, u = base[ends], u[ends]
-            x = layer.output(base, u, torch.cat(parts))
-        return {id(r): out for r, out in zip(rows, network.final_norm(x), strict=True)}
-
-    def _live(self, r: _Rows, request_time: int, out: Tensor | None) -> LiveUser:
-        network = self._network
-        times = r.job.history.timestamps.to(r.keys.device)
-        n = len(times)
-        distance = torch.arange(n, -1, -1, device=times.device)
-        now = times.new_tensor([request_time])
-        bucket = network.time_buckets(now, torch.cat((times, now)))
-        return LiveUser(
-            keys=r.keys,
-            values=r.values,
-            bias=torch.stack([layer.bias(distance, bucket) for layer in network.blocks]),
-            divisor=divisors(network.config, distance.new_tensor(n + 1)),
-            query=None if out is None else network.retrieval.prepare(out),
+    def _plan(self, job: EncodeJob) -> EventRows:
+        history, held = job.history, job.state.rows
+        start, live = job.state.reusable_rows(history), job.request_time is not None
+        stop = len(history) if live else self._num_final(history)
+        return EventRows(
+            rows=held.with_room(start, stop) if start < stop else held.cut(start),
+            timestamps=history.timestamps,
+            request_time=job.request_time or 0,
+            start=start,
+            is_live=live,
         )
 
+    def _inputs(self, running: Sequence[tuple[EncodeJob, EventRows]]) -> Tensor:
+        """(R, D)"""
+        device = self._network.items.weight.device
+        new = [job.history.cut(rows.start, rows.stop) for job, rows in running]
+        items = _joined([events.items for events in new]).to(device)
+        actions = _joined([events.actions for events in new]).to(device)
+        if not self._network.places_events:
+            return self._network.event_rows(items, actions)
+        ages = [
+            rows.request_time - events.timestamps
+            for (_, rows), events in zip(running, new, strict=True)
+        ]
+        placing = Placing(
+            _joined([torch.arange(rows.start, rows.stop) for _, rows in running]),
+            _joined([torch.full((rows.count,), len(job.history)) for job, rows in running]),
+            _joined(ages),
+        )
+        return self._network.event_rows(items, actions, placing.to(device))
 
-def num_final_rows(config: HSTUConfig, num_events: int) -> int:
-    """Rows of a history that the next request can reuse."""
-    return max(num_events - 1, 0) if classify(config).across_requests else 0
+    def _finished(self, job: EncodeJob, rows: EventRows, query: Tensor | None) -> Encoded:
+        state = UserState(job.history, rows.rows.cut(self._num_final(job.history)))
+        live = None
+        if job.request_time is not None:
+            live = LiveUser(rows.rows, job.history, job.request_time, query)
+        return Encoded(state, live, rows.start, rows.count)
+
+    def _num_final(self, history: History) -> int:
+        return max(len(history) - 1, 0) if self._keeps_rows else 0
 
 
-def _split(p: Projection, sizes: list[int]) -> list[Projection]:
-    columns = zip(*(t.split(sizes) for t in (p.base, p.u, p.v, p.q, p.k)), strict=True)
-    return [Projection(*parts) for parts in columns]
+def _joined(parts: list[Tensor]) -> Tensor:
+    return parts[0] if len(parts) == 1 else torch.cat(parts)

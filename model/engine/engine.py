@@ -3,7 +3,7 @@
 Never does I/O and never blocks on anything but arithmetic; one thread calls it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -11,23 +11,39 @@ from torch import Tensor
 from model.engine.encoder import Encoded, EncodeJob, Encoder, LiveUser
 from model.engine.mfalcon import CandidateScorer, Microbatch
 from model.engine.state import UserState
+from model.history import EMPTY
+from model.kernels.choose import fastest_stack
+from model.kernels.pages import PagePool
+from model.kernels.stack import LayerStack
 from model.network.hstu import HSTU
 
 
 class Engine:
     """Exact serving of one network; see the oracle for what exact means."""
 
-    def __init__(self, network: HSTU, device: str = "cpu") -> None:
+    def __init__(
+        self,
+        network: HSTU,
+        device: str = "cpu",
+        stack: Callable[[HSTU], LayerStack] = fastest_stack,
+    ) -> None:
         self.network = network.to(device).eval().requires_grad_(False)
         self.config = network.config
         self.device = torch.device(device)
-        self._encoder = Encoder(network)
-        self._scorer = CandidateScorer(network)
+        self.pool = PagePool(self.config, self.device)
+        self._stack = stack(network)
+        self._encoder = Encoder(network, self._stack)
+        self._scorer = CandidateScorer(network, self._stack)
         with torch.inference_mode():
             self._item_rows = network.retrieval.prepare_items(network.items.weight)  # (items, D)
 
+    @property
+    def kernels(self) -> str:
+        """What runs the layers: "native (avx512)", or "tensor" for plain tensor operations."""
+        return self._stack.name
+
     def empty_state(self) -> UserState:
-        return UserState.empty(self.config, self.device)
+        return UserState(EMPTY, self.pool.empty())
 
     def encode(self, jobs: Sequence[EncodeJob]) -> list[Encoded]:
         """Prefill, extend and run pending rows, many users in one pass."""

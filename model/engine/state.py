@@ -4,13 +4,13 @@ Never mutated: extending makes a new state, so a state may be read while its suc
 """
 
 from dataclasses import dataclass
-from typing import Self
 
-import torch
 from torch import Tensor
 
+from model.cacheability import classify
 from model.config import HSTUConfig
-from model.history import EMPTY, History
+from model.history import History
+from model.kernels.pages import PagedRows
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,28 +23,28 @@ class UserState:
     """
 
     history: History
-    keys: Tensor  # (layers, H, F, K)
-    values: Tensor  # (layers, H, F, V)
+    rows: PagedRows  # F of them
 
-    @classmethod
-    def empty(cls, config: HSTUConfig, device: torch.device) -> Self:
-        shape = (config.num_layers, config.num_heads, 0)
-        return cls(
-            EMPTY,
-            torch.empty(*shape, config.qk_dim, device=device),
-            torch.empty(*shape, config.v_dim, device=device),
-        )
+    @property
+    def keys(self) -> Tensor:
+        """A copy, (layers, H, F, K)."""
+        return self.rows.read()[0]
+
+    @property
+    def values(self) -> Tensor:
+        """A copy, (layers, H, F, V)."""
+        return self.rows.read()[1]
 
     @property
     def num_final(self) -> int:
-        return self.keys.shape[2]
+        return self.rows.num_rows
 
     @property
     def num_bytes(self) -> int:
-        """Of all its tensors."""
+        """Of its pages and events."""
         history = self.history
-        columns = (self.keys, self.values, history.items, history.actions, history.timestamps)
-        return sum(column.nbytes for column in columns)
+        columns = (history.items, history.actions, history.timestamps)
+        return self.rows.num_bytes + sum(column.nbytes for column in columns)
 
     def reusable_rows(self, history: History) -> int:
         """How many of this state's rows are rows of `history` too.
@@ -53,3 +53,8 @@ class UserState:
         corrected and deleted events.
         """
         return min(self.num_final, max(self.history.common_prefix(history) - 1, 0))
+
+
+def num_final_rows(config: HSTUConfig, num_events: int) -> int:
+    """Rows of a history that the next request can reuse."""
+    return max(num_events - 1, 0) if classify(config).across_requests else 0

@@ -35,6 +35,9 @@ class Placing:
     num_events: Tensor  # int64, events in the window
     age_s: Tensor  # int64, request time - event time
 
+    def to(self, device: torch.device) -> "Placing":
+        return Placing(self.index.to(device), self.num_events.to(device), self.age_s.to(device))
+
 
 class HSTU(nn.Module):
     """One config-driven HSTU."""
@@ -60,11 +63,19 @@ class HSTU(nn.Module):
     def blocks(self) -> list[HSTULayer]:
         return [layer for layer in self.layers if isinstance(layer, HSTULayer)]
 
-    def event_rows(self, items: Tensor, actions: Tensor, placing: Placing) -> Tensor:
-        """Indices (...) -> input rows (..., D)."""
+    @property
+    def places_events(self) -> bool:
+        """Whether an event row depends on where it stands; those of most models do not."""
+        return self.positions is not None or self.ages is not None
+
+    def event_rows(self, items: Tensor, actions: Tensor, placing: Placing | None = None) -> Tensor:
+        """Indices (...) -> input rows (..., D); `placing` for a model that places events."""
         rows = self._item_rows(items)
         if self.actions is not None:
             rows = rows + self.actions(actions)
+        if placing is None:
+            assert not self.places_events
+            return rows
         if self.positions is not None:
             from_end = placing.num_events - 1 - placing.index
             place = placing.index if self.config.positions == "start" else from_end

@@ -87,7 +87,7 @@ class _Measuring:
         self._shape, self._url = shape, url
         self._engine = Engine(HSTU(config))
         self._codecs = {
-            dtype: StateCodec(config, bytes([dtype] * 16), self._engine.device, dtype)
+            dtype: StateCodec(config, bytes([dtype] * 16), self._engine.pool, dtype)
             for dtype in Dtype
         }
 

@@ -117,7 +117,7 @@ class _Measuring:
         self._unranked = unranked
         fingerprint = checkpoint.digests().fingerprint
         self._codecs = [
-            StateCodec(engine.config, fingerprint, engine.device, dtype) for dtype in Dtype
+            StateCodec(engine.config, fingerprint, engine.pool, dtype) for dtype in Dtype
         ]
 
     def answers(self, case: Case) -> list[_Answer]:

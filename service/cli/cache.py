@@ -167,14 +167,13 @@ async def _count(store: RedisStore, limit: int) -> dict[str, Any]:
 
 async def _events(store: RedisStore, user: str, folder: Path) -> list[dict[str, Any]] | None:
     """Of the state that the checkpoint wrote; None if there is none."""
-    import torch
-
     from model.checkpoint import load
+    from model.kernels.pages import PagePool
     from service.codec import StateCodec
 
     checkpoint = load(folder)
     fingerprint = checkpoint.digests().fingerprint
-    codec = StateCodec(checkpoint.config, fingerprint, torch.device("cpu"))
+    codec = StateCodec(checkpoint.config, fingerprint, PagePool(checkpoint.config))
     entry = await store.get(codec.key(user))
     stored = None if entry is None else codec.decode(entry)
     if stored is None:

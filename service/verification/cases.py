@@ -183,7 +183,7 @@ def through_store(
 ) -> Iterator[float]:
     """Half the history encoded and stored; read back by another connection, extended by one event
     and by the rest, each time stored and read back; then scored."""
-    codec = StateCodec(engine.config, fingerprint, engine.device, dtype)
+    codec = StateCodec(engine.config, fingerprint, engine.pool, dtype)
 
     async def stored_twice(user: VerifiedUser) -> UserState:
         name = f"{user.user_id}-{dtype.label}"  # nobody has stored anything for it

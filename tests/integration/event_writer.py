@@ -62,7 +62,7 @@ async def replica(checkpoint: Checkpoint, url: str) -> AsyncIterator[tuple[UserS
     store = RedisStore.from_url(url, ttl_s=3600, timeout_s=30.0)
     engine = Engine(checkpoint.network)
     thread = engine_thread(engine, Settings(), Metrics())
-    codec = StateCodec(checkpoint.config, checkpoint.digests().fingerprint, engine.device)
+    codec = StateCodec(checkpoint.config, checkpoint.digests().fingerprint, engine.pool)
     device = DeviceTier(1 << 24)
     states = UserStates(store, codec, engine.empty_state, device, Metrics())
     try:

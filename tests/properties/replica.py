@@ -67,7 +67,7 @@ class Replica:
         self.store, self._device_bytes = open_store(url), device_bytes
         self._url = url
         self._device = DeviceTier(device_bytes)
-        codec = StateCodec(model.checkpoint.config, model.fingerprint, model.engine.device, dtype)
+        codec = StateCodec(model.checkpoint.config, model.fingerprint, model.engine.pool, dtype)
         metrics = Metrics()
         self._states = UserStates(
             self.store, codec, model.engine.empty_state, self._device, metrics

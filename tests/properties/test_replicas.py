@@ -235,7 +235,7 @@ class Replicas(RuleBasedStateMachine):
         found = self._run(self._looker.peek(self._key(model, user)))
         if found is None:
             return [], 0
-        codec = StateCodec(model.checkpoint.config, model.fingerprint, model.engine.device)
+        codec = StateCodec(model.checkpoint.config, model.fingerprint, model.engine.pool)
         stored = codec.decode(found[0])
         assert stored is not None
         return stored.state.history.events, stored.state.history.anchor

@@ -18,6 +18,7 @@ from model.engine.engine import Engine
 from model.engine.mfalcon import Microbatch
 from model.engine.state import UserState
 from model.history import Event, History
+from model.kernels.pages import PagePool
 from model.network.hstu import HSTU
 from model.presets import rectools
 from service.codec import StateCodec
@@ -26,7 +27,6 @@ from tests.service.builders import NOW_S, history_of, make_events
 
 FINGERPRINT = bytes(range(16))
 LINEAGE = bytes(range(100, 116))
-CPU = torch.device("cpu")
 SIZES = [0, 1, 2, 7, 12, 13, 18, 19, 40]
 
 
@@ -41,12 +41,12 @@ def make_state(engine: Engine, checkpoint: Checkpoint, count: int) -> UserState:
 
 @pytest.fixture(scope="session", params=Dtype, ids=lambda dtype: dtype.label)
 def codec(request: pytest.FixtureRequest, checkpoint: Checkpoint) -> StateCodec:
-    return StateCodec(checkpoint.config, FINGERPRINT, CPU, request.param)
+    return StateCodec(checkpoint.config, FINGERPRINT, PagePool(checkpoint.config), request.param)
 
 
 @pytest.fixture(scope="session")
 def exact(checkpoint: Checkpoint) -> StateCodec:
-    return StateCodec(checkpoint.config, FINGERPRINT, CPU)
+    return StateCodec(checkpoint.config, FINGERPRINT, PagePool(checkpoint.config))
 
 
 @pytest.fixture(scope="session")
@@ -208,9 +208,9 @@ def test_an_event_out_of_the_vocabulary_is_none(
 def test_more_events_than_the_window_holds_are_none(checkpoint: Checkpoint, entry: Entry) -> None:
     config = checkpoint.config
     narrow = config.model_copy(update={"window": Window(capacity=4, keep=2)})
-    assert StateCodec(narrow, FINGERPRINT, CPU).decode(entry) is None
+    assert StateCodec(narrow, FINGERPRINT, PagePool(narrow)).decode(entry) is None
     enough = config.model_copy(update={"window": Window(capacity=5, keep=2)})
-    assert StateCodec(enough, FINGERPRINT, CPU).decode(entry) is not None
+    assert StateCodec(enough, FINGERPRINT, PagePool(enough)).decode(entry) is not None
 
 
 def test_the_decoded_state_does_not_share_the_stores_buffer(
@@ -229,7 +229,7 @@ def test_a_state_of_a_model_whose_rows_change_holds_the_events_alone() -> None:
     """Positions counted from the end move with every append: nothing but the events is reusable."""
     config = rectools(9, max_length=6, d_model=8, num_layers=2, qk_dim=4, v_dim=4)
     engine = Engine(HSTU(config))
-    codec = StateCodec(config, FINGERPRINT, CPU)
+    codec = StateCodec(config, FINGERPRINT, PagePool(config))
     history = History.of([Event(item, 0, 60 * item) for item in range(5)])
     (encoded,) = engine.encode([EncodeJob(engine.empty_state(), history)])
     entry = codec.encode("alice", encoded.state, 1, LINEAGE)

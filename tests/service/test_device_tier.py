@@ -61,7 +61,7 @@ def store() -> CountingStore:
 
 @pytest.fixture
 def replica(store: CountingStore, engine: Engine) -> Replica:
-    codec = StateCodec(engine.config, FINGERPRINT, engine.device)
+    codec = StateCodec(engine.config, FINGERPRINT, engine.pool)
     return lambda: UserStates(store, codec, engine.empty_state, DeviceTier(1 << 20), Metrics())
 
 

@@ -6,13 +6,14 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from cache import HEADER_BYTES
+from model.kernels.pages import PAGE_ROWS
 from tests.service.builders import ITEM_IDS, Service, make_events, serving
 
 pytestmark = pytest.mark.anyio
 
 KV_BYTES = 4 * 4 * 2 * 2 * (4 + 6)  # of 4 final rows: float32, 2 layers, 2 heads, key and value
 STORED_BYTES = HEADER_BYTES + KV_BYTES + 5 * 16
-TENSOR_BYTES = KV_BYTES + 5 * 3 * 8
+TENSOR_BYTES = KV_BYTES // 4 * PAGE_ROWS + 5 * 3 * 8  # a page, and three columns of events
 
 
 @pytest.mark.parametrize(

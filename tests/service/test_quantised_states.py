@@ -35,7 +35,7 @@ class Replica:
 
     def __init__(self, engine: Engine, store: StateStore, dtype: Dtype, *, keeps: bool) -> None:
         self.engine = engine
-        self.codec = StateCodec(engine.config, FINGERPRINT, engine.device, dtype)
+        self.codec = StateCodec(engine.config, FINGERPRINT, engine.pool, dtype)
         device = DeviceTier(1 << 20 if keeps else 0)
         self.states = UserStates(store, self.codec, engine.empty_state, device, Metrics())
 

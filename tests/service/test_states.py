@@ -27,7 +27,7 @@ FINGERPRINT = bytes(16)
 
 @pytest.fixture
 def make(engine: Engine) -> Callable[[StateStore], UserStates]:
-    codec = StateCodec(engine.config, FINGERPRINT, engine.device)
+    codec = StateCodec(engine.config, FINGERPRINT, engine.pool)
     return lambda store: UserStates(
         store, codec, engine.empty_state, DeviceTier(1 << 20), Metrics()
     )
@@ -163,7 +163,7 @@ async def test_what_this_checkpoint_can_not_have_written_is_a_miss_and_is_writte
     make: Callable[[StateStore], UserStates], state: UserState, engine: Engine
 ) -> None:
     store = roomy_store()
-    states, codec = make(store), StateCodec(engine.config, FINGERPRINT, engine.device)
+    states, codec = make(store), StateCodec(engine.config, FINGERPRINT, engine.pool)
     lineage = (await store.load(codec.key("u"))).lineage
     entry = codec.encode("u", state, 1, lineage)
     foreign = replace(entry, header=replace(entry.header, num_layers=9))

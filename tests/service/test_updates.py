@@ -32,7 +32,7 @@ async def writer(checkpoint: Checkpoint, engine: Engine) -> AsyncIterator[MakeWr
     thread = engine_thread(engine, Settings(), Metrics())
 
     def make(store: StateStore) -> Writer:
-        codec = StateCodec(checkpoint.config, bytes(16), engine.device)
+        codec = StateCodec(checkpoint.config, bytes(16), engine.pool)
         states = UserStates(store, codec, engine.empty_state, DeviceTier(1 << 20), Metrics())
         return Writer(states=states, updates=Updates(checkpoint, thread, states))
 

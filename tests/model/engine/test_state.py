@@ -6,6 +6,7 @@ from model.engine.encoder import LiveUser
 from model.engine.engine import Engine
 from model.engine.state import UserState
 from model.history import EMPTY, Event, History
+from model.kernels.pages import PagePool
 from tests.model.builders import (
     EVERY_ITEM,
     assert_close,
@@ -27,8 +28,7 @@ def copy_of(state: UserState) -> UserState:
             history.timestamps.clone(),
             history.anchor,
         ),
-        state.keys.clone(),
-        state.values.clone(),
+        state.rows.pool.hold(state.keys, state.values),
     )
 
 
@@ -38,11 +38,12 @@ def assert_same(state: UserState, before: UserState) -> None:
 
 
 def with_rows(history: History, num_final: int) -> UserState:
-    return UserState(history, torch.zeros(1, 1, num_final, 1), torch.zeros(1, 1, num_final, 1))
+    pool = PagePool(tiny_config())
+    return UserState(history, pool.empty().with_room(0, num_final))
 
 
-def test_an_empty_state_has_no_events_and_no_rows() -> None:
-    state = UserState.empty(tiny_config(), torch.device("cpu"))
+def test_an_empty_state_has_no_events_and_no_rows(engine: Engine) -> None:
+    state = engine.empty_state()
     assert (len(state.history), state.num_final) == (0, 0)
     assert state.keys.shape == (3, 2, 0, 8)
     assert state.values.shape == (3, 2, 0, 12)
@@ -78,7 +79,7 @@ def test_no_more_rows_are_reusable_than_are_kept() -> None:
 def test_a_state_with_fewer_rows_than_events_is_completed(engine: Engine) -> None:
     history = random_history(8)
     whole = encode(engine, history).state
-    short = UserState(history, whole.keys[:, :, :3], whole.values[:, :, :3])
+    short = UserState(history, whole.rows.cut(3))
     encoded = encode(engine, history, later(history), short)
     assert (encoded.num_reused, encoded.num_encoded) == (3, 5)
     assert_close(
@@ -122,7 +123,7 @@ def test_scoring_never_changes_a_live_user(engine: Engine) -> None:
 
     def parts(user: LiveUser) -> tuple[torch.Tensor, ...]:
         assert user.query is not None
-        return user.keys, user.values, user.bias, user.divisor, user.query
+        return *user.rows.read(), user.query
 
     before = [tensor.clone() for tensor in parts(live)]
     first = served(engine, encoded, EVERY_ITEM, 5)

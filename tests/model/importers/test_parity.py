@@ -17,6 +17,7 @@ from model.importers import genrec, meta
 from model.importers.imported import Imported
 from model.importers.options import ImportOptions
 from model.importers.weights import ForeignWeights, ImportFailed
+from model.kernels.tensor_stack import TensorStack
 from tests.model.builders import encode
 
 FIXTURES = Path(__file__).parents[2] / "fixtures"
@@ -57,7 +58,9 @@ def users(tensors: dict[str, Tensor]) -> list[tuple[History, int, int]]:
 @pytest.mark.parametrize("name", READERS)
 def test_logits_are_the_sources(name: str) -> None:
     weights, tensors, facts = fixture(name)
-    engine = Engine(read(name, weights, facts).network())
+    # The operations of the source: its own rounding is up to 1.5e-5 from the answer in float64, and
+    # the compiled stack rounds in another order.
+    engine = Engine(read(name, weights, facts).network(), stack=TensorStack)
     lengths = set()
     for history, now, place in users(tensors):
         live = encode(engine, history, now).live

@@ -1,0 +1,76 @@
+"""Owns a network's weights as `stack.cpp` reads them: matrices in panels of 32 columns."""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from model.kernels.native.records import LayerRecord, ModelRecord
+from model.kernels.pages import PAGE_ROWS
+from model.network.hstu import HSTU
+from model.network.layer import HSTULayer
+
+_OUTPUTS = {"gated": 0, "concat_ua": 1, "unprojected": 2}
+
+
+class PackedNetwork:
+    """The record of a network, and the copies of its weights that it points to."""
+
+    def __init__(self, network: HSTU) -> None:
+        self._kept: list[Tensor] = []
+        config, blocks = network.config, network.blocks
+        boundaries = network.time_buckets.boundaries
+        self.record = ModelRecord(
+            num_layers=config.num_layers,
+            width=config.d_model,
+            heads=config.num_heads,
+            qk=config.qk_dim,
+            v=config.v_dim,
+            bias_heads=config.num_bias_heads,
+            num_distances=blocks[0].bias.distances.shape[1],
+            num_boundaries=len(boundaries),
+            gate_is_sigmoid=config.gate == "sigmoid",
+            residual_is_normed=config.residual == "normed",
+            output=_OUTPUTS[config.output],
+            query_is_next=config.time_query == "next",
+            norm_eps=config.norm_eps,
+            q_scale=config.qk_dim**-0.5 if config.qk_scale == "rsqrt" else 1.0,
+            divisor=0.0 if config.divisor == "count" else config.divisor,
+            boundaries=self._address(boundaries),
+            layers=(LayerRecord * len(blocks))(*map(self._layer, blocks)),
+        )
+
+    def _layer(self, block: HSTULayer) -> LayerRecord:
+        columns = block.uvqk.shape[1]
+        parts = {
+            "mix": _panels(block.uvqk),
+            "mix_shift": _padded(_or(torch.zeros(columns), block.uvqk_bias)),
+            "position": block.bias.distances,
+            "time": block.bias.time,
+        }
+        for name, norm in (("in", block.in_norm), ("attention", block.attention_norm)):
+            if isinstance(norm, nn.LayerNorm):
+                size = norm.normalized_shape
+                parts[f"{name}_scale"] = _or(torch.ones(size), norm.weight)
+                parts[f"{name}_shift"] = _or(torch.zeros(size), norm.bias)
+        if isinstance(block.out, nn.Linear):
+            parts |= {"out": _panels(block.out.weight.T), "out_shift": _padded(block.out.bias)}
+        return LayerRecord(**{name: self._address(part) for name, part in parts.items()})
+
+    def _address(self, tensor: Tensor) -> int:
+        self._kept.append(tensor.detach().contiguous())
+        return self._kept[-1].data_ptr()
+
+
+def _or(default: Tensor, given: Tensor | None) -> Tensor:
+    return default if given is None else given
+
+
+def _padded(columns: Tensor) -> Tensor:
+    """Zeros behind the last column (..., C), up to whole panels."""
+    return F.pad(columns, (0, -columns.shape[-1] % PAGE_ROWS))
+
+
+def _panels(weight: Tensor) -> Tensor:
+    """(in, out) -> (out / 32, in, 32)."""
+    padded = _padded(weight).contiguous()
+    return padded.view(len(padded), -1, PAGE_ROWS).transpose(0, 1)

@@ -1,0 +1,58 @@
+"""Owns what crosses into the compiled library: the records of `stack.cpp`, and loading it."""
+
+import ctypes
+from ctypes import POINTER, Structure, c_float, c_int32, c_int64, c_void_p
+from functools import cache
+from typing import Any
+
+import torch
+
+from model.kernels.native.build import library
+
+
+def _fields(kind: Any, names: str) -> list[tuple[str, Any]]:
+    return [(name, kind) for name in names.split()]
+
+
+class LayerRecord(Structure):
+    _fields_ = _fields(
+        c_void_p,
+        "in_scale in_shift mix mix_shift attention_scale attention_shift out out_shift "
+        "position time",
+    )
+
+
+class ModelRecord(Structure):
+    _fields_ = [
+        *_fields(c_int32, "num_layers width heads qk v bias_heads num_distances num_boundaries"),
+        *_fields(c_int32, "gate_is_sigmoid residual_is_normed output query_is_next"),
+        *_fields(c_float, "norm_eps q_scale divisor"),
+        ("boundaries", c_void_p),
+        ("layers", POINTER(LayerRecord)),
+    ]
+
+
+class UserRecord(Structure):
+    _fields_ = [
+        ("pages", POINTER(c_void_p)),
+        ("times", c_void_p),
+        ("now", c_int64),
+        *_fields(c_int32, "num_events start stop first num_rows is_live"),
+    ]
+
+
+def machine() -> str:
+    """The best of the libraries that this machine runs; built or not."""
+    capability = torch.backends.cpu.get_cpu_capability().lower()
+    return capability if library(capability).exists() else "generic"
+
+
+@cache
+def load(name: str) -> ctypes.CDLL | None:
+    """The library for one instruction set; None if it is not built, or lacks what it needs."""
+    try:
+        lib = ctypes.CDLL(str(library(name)))
+    except OSError:
+        return None
+    lib.mfalcon_encode.restype = lib.mfalcon_score.restype = None
+    return lib

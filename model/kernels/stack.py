@@ -1,0 +1,62 @@
+"""Owns what it means to run rows through the layers: the rows of users, and who may run them.
+
+Never embeds rows and never reads them off; both are the network's.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from torch import Tensor
+
+from model.kernels.pages import PagedRows
+
+
+@dataclass(frozen=True, slots=True)
+class EventRows:
+    """One user's event rows `start` to `stop`, to be run on the rows before them."""
+
+    rows: PagedRows  # holds rows 0 .. start - 1, and has room for those up to `stop`
+    timestamps: Tensor  # (N,) int64 Unix seconds, on the CPU: of the whole history
+    request_time: int  # Unix seconds: when the newest event looks, without a next one
+    start: int
+    is_live: bool  # the output of the last row is wanted
+
+    @property
+    def stop(self) -> int:
+        return self.rows.num_rows
+
+    @property
+    def count(self) -> int:
+        return self.stop - self.start
+
+
+@dataclass(frozen=True, slots=True)
+class CandidateRows:
+    """Some candidates of one user, who see all of its rows and themselves."""
+
+    rows: PagedRows
+    timestamps: Tensor  # (N,) int64 Unix seconds, on the CPU; a row each
+    request_time: int  # Unix seconds
+    count: int
+
+
+class LayerStack(Protocol):
+    """All layers of one network in evaluation mode, over rows of many users packed together.
+
+    A row's result does not depend on the rows it is run with.
+    """
+
+    name: str
+
+    def encode(self, x: Tensor, users: Sequence[EventRows]) -> Tensor:
+        """Input rows (R, D), user by user -> outputs (users, D) of the live users' last rows.
+
+        Writes the K and V of every row into its user's pages. May overwrite `x`; what it returns
+        for a user who is not live is undefined.
+        """
+        ...
+
+    def score(self, x: Tensor, users: Sequence[CandidateRows]) -> Tensor:
+        """Input rows of candidates (R, D), user by user -> outputs (R, D). May overwrite `x`."""
+        ...

@@ -1,0 +1,30 @@
+"""Owns the stacks that can run here, by name."""
+
+from collections.abc import Callable
+from functools import partial
+
+import pytest
+import torch
+
+from model.kernels.native.build import MACHINES
+from model.kernels.native.records import load
+from model.kernels.native.stack import NativeStack
+from model.kernels.stack import LayerStack
+from model.kernels.tensor_stack import TensorStack
+from model.network.hstu import HSTU
+
+MakeStack = Callable[[HSTU], LayerStack]
+
+
+@pytest.fixture(params=["tensor", *MACHINES])
+def make_stack(request: pytest.FixtureRequest) -> MakeStack:
+    """Each way to run the layers that this machine has."""
+    name: str = request.param
+    if name == "tensor":
+        return TensorStack
+    if name != "generic" and name > torch.backends.cpu.get_cpu_capability().lower():
+        pytest.skip(f"this processor does not run {name}")
+    lib = load(name)
+    if lib is None:
+        pytest.skip("no compiled stack: install a C++ compiler, then mfalcon anew")
+    return partial(NativeStack, instructions=name, lib=lib)
