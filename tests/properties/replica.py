@@ -1,56 +1,23 @@
 """Owns one replica of the service without HTTP: its own connections, device tier and turns."""
 
 from collections.abc import Coroutine
-from dataclasses import dataclass
 from typing import Any, Literal
 
 from cache import Dtype, RedisStore
-from model.checkpoint import Checkpoint
-from model.engine.engine import Engine
-from model.history import Event
 from service.codec import StateCodec
 from service.deadline import Deadline
 from service.device_tier import DeviceTier
 from service.metrics import Metrics
 from service.recommender import Parts, Recommender
-from service.runtime import engine_thread
-from service.scheduler import EngineThread
 from service.schemas import EventIn, EventsRequest, RecommendRequest, RecommendResponse
-from service.settings import Settings
 from service.states import UserStates
 from service.updates import Offer, Updates
+from tests.properties.models import SETTINGS, Model
 
 Mode = Literal["append", "replace"]
 
 NO_HURRY_MS = 120_000.0
 TTL_S = 3600
-SETTINGS = Settings(microbatch=2)
-
-
-@dataclass(frozen=True, slots=True)
-class Model:
-    """What all replicas of a checkpoint share."""
-
-    checkpoint: Checkpoint
-    thread: EngineThread
-    engine: Engine
-    fingerprint: bytes
-
-    @classmethod
-    def of(cls, checkpoint: Checkpoint) -> "Model":
-        engine = Engine(checkpoint.network)
-        thread = engine_thread(engine, SETTINGS, Metrics())
-        return cls(checkpoint, thread, engine, checkpoint.digests().fingerprint)
-
-    def event(self, event: EventIn) -> Event | None:
-        """In this model's indices; None for an item that it does not know."""
-        item = self.checkpoint.items.index.get(event.item_id)
-        actions = self.checkpoint.config.action_index
-        return (
-            None
-            if item is None
-            else Event(item, actions.get(event.action or "", 0), event.timestamp)
-        )
 
 
 class Replica:
@@ -72,7 +39,7 @@ class Replica:
         self._states = UserStates(
             self.store, codec, model.engine.empty_state, self._device, metrics
         )
-        self._updates = Updates(model.checkpoint, model.thread, self._states)
+        self._updates = Updates(model.checkpoint, model.thread, self._states, metrics)
         self._recommender = Recommender(
             Parts(
                 checkpoint=model.checkpoint,
@@ -106,7 +73,8 @@ class Replica:
         async with self._states.turn(user_id):
             loaded = await self._states.load(user_id)
             await others
-            return (await self._updates.store(user_id, loaded, offer)).stored
+            applied = self._updates.apply(offer, loaded.stored.state.history)
+            return (await self._updates.store(user_id, loaded, applied)).stored
 
     async def recommend(
         self, user_id: str, events: list[EventIn], mode: Mode, now_s: int
