@@ -183,7 +183,7 @@ def test_the_past_grows_what_is_held_or_begins_anew_if_that_makes_more_known(
     grown, _ = base.merge(past, window)
     anew, _ = EMPTY.merge([*past, *base.events], window)
     expected, counts = max(grown, anew, key=lambda one: one.num_known).merge(offered, window)
-    updates = Updates(checkpoint, *[None] * 4)  # type: ignore[arg-type]
+    updates = Updates(checkpoint, *[None] * 3)  # type: ignore[arg-type]
     offer = Offer(offered, replace=False, missing_item_ids=[], past=past)
     found = updates.apply(offer, base)
     assert (found.history.events, found.history.anchor) == (expected.events, expected.anchor)
