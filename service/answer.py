@@ -71,7 +71,12 @@ class Answering:
         began_s: float,
     ) -> RecommendResponse:
         """`ranking` is None if the engine was not reached in time."""
-        ranked = by_prior(self._engine, job) if ranking is None else ranking.items
+        count = request.num_results
+        ranked = (
+            by_prior(self._engine, job, count)
+            if ranking is None
+            else ranking.best(self._engine, count)
+        )
         degraded = _degraded(request, job, ranking, loaded, offer)
         self._count(ranking, degraded)
         timing = _timing(job, ranking, cache_ms, began_s)
@@ -80,15 +85,15 @@ class Answering:
             request_id=request_id,
             user_id=request.user_id,
             model=self.model,
-            items=[self._item(item, request) for item in ranked[: request.num_results]],
+            items=[self._item(item, request) for item in ranked],
             complete=not _INCOMPLETE.intersection(degraded),
             degraded=degraded,
             missing_item_ids=missing_item_ids,
             cache=CacheInfo(
                 status=loaded.status,
                 tier=loaded.tier,
-                reused_events=0 if ranking is None else ranking.encoded.num_reused,
-                encoded_events=0 if ranking is None else ranking.encoded.num_encoded,
+                reused_events=0 if ranking is None else ranking.num_reused,
+                encoded_events=0 if ranking is None else ranking.num_encoded,
             ),
             timing_ms=timing,
         )
@@ -114,9 +119,9 @@ class Answering:
         if ranking is None:
             return
         rows, candidates = self._metrics.rows, self._metrics.candidates
-        rows.labels("reused").inc(ranking.encoded.num_reused)
-        rows.labels("encoded").inc(ranking.encoded.num_encoded)
-        candidates.labels("scored").inc(len(ranking.items) - ranking.num_unscored)
+        rows.labels("reused").inc(ranking.num_reused)
+        rows.labels("encoded").inc(ranking.num_encoded)
+        candidates.labels("scored").inc(len(ranking.logits))
         candidates.labels("unscored").inc(ranking.num_unscored)
 
     def _observe(self, timing: Timing) -> None:

@@ -20,7 +20,7 @@ class Line:
         self._fixed_s: float | None = None
         self._product = self._square = 0.0
 
-    def learn(self, size: int, seconds: float) -> None:
+    def learn(self, size: float, seconds: float) -> None:
         """What has no size shows the fixed part; what has, the rest, and the more the larger."""
         if not size:
             before = seconds if self._fixed_s is None else self._fixed_s
@@ -51,8 +51,9 @@ class CostModel:
         """From the question to tensors; 0 bytes for a miss or a header."""
         self.fetch.learn(num_bytes, seconds)
 
-    def encoded(self, num_rows: int, seconds: float) -> None:
-        """`num_rows` beside the pending row, which is run in any case."""
+    def encoded(self, num_rows: float, seconds: float) -> None:
+        """`num_rows` beside the pending row, which is run in any case. Of several users encoded
+        together: what is each one's on average."""
         self.encode.learn(num_rows, seconds)
 
     def favours_encoding(self, num_rows: int, num_bytes: int) -> bool:

@@ -13,6 +13,8 @@ from prometheus_client.registry import Collector
 from service.cost import CostModel
 
 _SECONDS = tuple(0.0005 * 1.6**k for k in range(20))  # 0.5 ms to 3.8 s
+_REQUESTS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 64)
+_ROWS = tuple(64 * 2**k for k in range(10))  # to 32,768
 
 
 class Metrics:
@@ -72,6 +74,18 @@ class Metrics:
         )
         self._evictions = _Evictions()
         registry.register(self._evictions)
+        self.batch_requests = Histogram(
+            "mfalcon_batch_requests",
+            "Requests run together, updates of states included",
+            buckets=_REQUESTS,
+            registry=registry,
+        )
+        self.batch_rows = Histogram(
+            "mfalcon_batch_rows",
+            "What they were expected to cost: event rows, candidates, and a part per request",
+            buckets=_ROWS,
+            registry=registry,
+        )
         self.rows = Counter(
             "mfalcon_event_rows",
             "Event rows of recommendations: reused from the state, and encoded",

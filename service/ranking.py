@@ -1,34 +1,83 @@
-"""Owns what the engine thread does for one request: encode, retrieve, score until the deadline.
+"""Owns what is asked of the engine for a request, what it answers, and the order of the items.
 
-Never waits and never touches the store. Candidates are taken in retrieval order, so that the
-microbatches spent before the deadline are the best ones; the rest follow in that order, unscored.
+Never runs the network. Candidates are taken in retrieval order, so that the microbatches spent
+before the deadline are the best ones; the rest follow in that order, unscored.
 """
 
-import time
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from model.engine.encoder import Encoded, EncodeJob, LiveUser
 from model.engine.engine import Engine
-from model.engine.mfalcon import microbatches
 from model.engine.state import UserState
 from model.history import History
+from service.batch import Work
 from service.deadline import Deadline
+from service.scheduler import Job
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RankJob:
+class ExtendJob(Job[UserState]):
+    """Bring a state to a history. The service's own: no deadline."""
+
+    state: UserState
+    history: History
+    deadline: None = None
+
+    def work(self) -> Work:
+        return Work(_num_new(self.state, self.history), 0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RankJob(Job["Ranking"]):
+    """Rank candidates for a history, as of the request's time."""
+
     state: UserState
     history: History
     request_time: int  # Unix seconds
     candidates: Tensor | None  # (M,) int64, each once; None: the whole catalogue
     num_retrieved: int  # how many of the catalogue reach the action head
     exclude_seen: bool
-    microbatch: int
     deadline: Deadline
     submitted_s: float  # time.monotonic()
+
+    def work(self) -> Work:
+        count = self.num_retrieved if self.candidates is None else len(self.candidates)
+        return Work(_num_new(self.state, self.history), count)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ranking:
+    """What the engine found. `order`, `retrieval` and `logits` lie on the CPU: the list is made of
+    them by whoever answers, not on the engine thread."""
+
+    state: UserState
+    num_reused: int
+    num_encoded: int  # rows run, the pending one included
+    order: Tensor  # (M,) int64 items, best retrieval first
+    retrieval: Tensor  # (M,) logits in that order
+    logits: Tensor  # (S, actions) of the first S of them, those the deadline left time for
+    num_jobs: int  # encoded in the same pass, this one included
+    num_rows: int  # their event rows, beside the pending ones
+    started_s: float  # time.monotonic()
+    encode_ms: float  # of that pass
+    score_ms: float  # from there to this request's last microbatch
+
+    @property
+    def num_unscored(self) -> int:
+        return len(self.order) - len(self.logits)
+
+    def best(self, engine: Engine, count: int) -> "list[Ranked]":
+        """At most `count` items: the scored by value, then the unscored as retrieved."""
+        n = len(self.logits)
+        probabilities = engine.action_probabilities(self.logits)
+        values = engine.values(self.retrieval[:n], probabilities)
+        best = values.argsort(descending=True, stable=True)[:count]
+        columns = (self.order[best], self.retrieval[best], values[best], probabilities[best])
+        scored = [Ranked(*row) for row in zip(*(c.tolist() for c in columns), strict=True)]
+        rest = slice(n, n + count - len(scored))
+        return scored + _unscored(self.order[rest], self.retrieval[rest])
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,41 +90,10 @@ class Ranked:
     actions: list[float] | None
 
 
-@dataclass(frozen=True, slots=True)
-class Ranking:
-    encoded: Encoded
-    items: list[Ranked]  # best first, the unscored behind the scored
-    num_unscored: int
-    started_s: float  # time.monotonic()
-    encode_ms: float
-    score_ms: float
-
-
-def rank(engine: Engine, job: RankJob) -> Ranking:
-    """Runs on the engine thread."""
-    started = time.monotonic()
-    (encoded,) = engine.encode([EncodeJob(job.state, job.history, job.request_time)])
-    assert encoded.live is not None
-    retrieval = engine.retrieve(encoded.live)
-    encoded_at = time.monotonic()
-    order = retrieval_order(retrieval, job)
-    logits = _score(engine, encoded.live, order, job)
-    items = _answer(engine, order, retrieval[order], logits)
-    done = time.monotonic()
-    return Ranking(
-        encoded,
-        items,
-        num_unscored=len(order) - len(logits),
-        started_s=started,
-        encode_ms=(encoded_at - started) * 1000,
-        score_ms=(done - encoded_at) * 1000,
-    )
-
-
-def by_prior(engine: Engine, job: RankJob) -> list[Ranked]:
+def by_prior(engine: Engine, job: RankJob, count: int) -> list[Ranked]:
     """The answer when there is no time for the model: popularity order."""
     prior = engine.network.retrieval.prior
-    order = retrieval_order(prior, job)
+    order = retrieval_order(prior, job)[:count]
     return _unscored(order, prior[order])
 
 
@@ -94,33 +112,18 @@ def retrieval_order(retrieval: Tensor, job: RankJob) -> Tensor:
     return candidates[retrieval[candidates].argsort(descending=True, stable=True)]
 
 
+def _num_new(state: UserState, history: History) -> int:
+    """Rows to encode if the history only grew, or was begun anew."""
+    kept = state.num_final if state.history.anchor == history.anchor else 0
+    return max(0, len(history) - kept)
+
+
 def _top(scores: Tensor, k: int) -> Tensor:
     """Indices of the k highest, ties by index; `topk` alone leaves ties in any order."""
     if not k:
         return torch.empty(0, dtype=torch.int64, device=scores.device)
     among = (scores >= scores.topk(k).values[-1]).nonzero().flatten()
     return among[scores[among].argsort(descending=True, stable=True)][:k]
-
-
-def _score(engine: Engine, live: LiveUser, order: Tensor, job: RankJob) -> Tensor:
-    """Action logits of the candidates the deadline left time for, (at most M, actions)."""
-    parts = [torch.empty(0, len(engine.config.actions), device=order.device)]
-    if len(order):
-        for batch in microbatches(live, order, job.microbatch):
-            if job.deadline.expired:
-                break
-            parts.extend(engine.score([batch]))
-    return torch.cat(parts)
-
-
-def _answer(engine: Engine, order: Tensor, retrieval: Tensor, logits: Tensor) -> list[Ranked]:
-    n = len(logits)
-    probabilities = engine.action_probabilities(logits)
-    values = engine.values(retrieval[:n], probabilities)
-    best = values.argsort(descending=True, stable=True)
-    columns = (order[best], retrieval[best], values[best], probabilities[best])
-    scored = [Ranked(*row) for row in zip(*(c.tolist() for c in columns), strict=True)]
-    return scored + _unscored(order[n:], retrieval[n:])
 
 
 def _unscored(order: Tensor, retrieval: Tensor) -> list[Ranked]:

@@ -1,6 +1,6 @@
 """Owns a request's way from typed request to typed answer; read `recommend` from top to bottom.
 
-Never parses HTTP and never does arithmetic: the engine thread does, in `service.ranking`.
+Never parses HTTP and never does arithmetic: the engine thread does, in `service.ranker`.
 """
 
 import asyncio
@@ -8,6 +8,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import structlog
 import torch
 from torch import Tensor
@@ -21,7 +22,7 @@ from service.deadline import Deadline
 from service.errors import DeadlineExceeded, TooLarge
 from service.history_provider import HistoryProvider
 from service.metrics import Metrics
-from service.ranking import Ranking, RankJob, rank
+from service.ranking import Ranking, RankJob
 from service.scheduler import EngineThread, Expired
 from service.schemas import (
     EventIn,
@@ -59,9 +60,7 @@ class Recommender:
     def __init__(self, parts: Parts) -> None:
         self.checkpoint, self.engine, self.states = parts.checkpoint, parts.engine, parts.states
         self._thread, self._settings, self._metrics = parts.thread, parts.settings, parts.metrics
-        self._updates = Updates(
-            parts.checkpoint, parts.engine, parts.thread, parts.states, parts.metrics
-        )
+        self._updates = Updates(parts.checkpoint, parts.thread, parts.states, parts.metrics)
         self._backfill = Backfill(self._updates, parts.provider)
         self._answering = Answering(parts.checkpoint, parts.engine, parts.metrics)
         self._writes: set[asyncio.Task[None]] = set()
@@ -95,17 +94,18 @@ class Recommender:
                 candidates=candidates,
                 num_retrieved=max(request.num_results, self._settings.retrieval_candidates),
                 exclude_seen=request.exclude_seen,
-                microbatch=self._settings.microbatch,
                 deadline=deadline,
                 submitted_s=time.monotonic(),
             )
             ranking = await self._rank(job)
-            if ranking is not None and ranking.encoded.num_encoded:
-                num_rows = ranking.encoded.num_encoded - 1
-                self.states.costs.encoded(num_rows, ranking.encode_ms / 1000)
+            if ranking is not None and ranking.num_encoded:
+                count = ranking.num_jobs
+                self.states.costs.encoded(
+                    ranking.num_rows / count, ranking.encode_ms / 1000 / count
+                )
             if applied.history is not loaded.stored.state.history:
                 # Answered first, written behind; the user's next request waits for the write.
-                state = None if ranking is None else ranking.encoded.state
+                state = None if ranking is None else ranking.state
                 turn.lasts_until(self._write_behind(request.user_id, loaded, applied, state))
         return self._answering.answer(
             request,
@@ -178,7 +178,7 @@ class Recommender:
         """None if the deadline passed before the engine was free."""
         try:
             async with asyncio.timeout(job.deadline.remaining_s + _GRACE_S):
-                return await self._thread.submit(lambda: rank(self.engine, job), job.deadline)
+                return await self._thread.submit(job)
         except Expired:
             return None
         except TimeoutError as error:
@@ -215,7 +215,8 @@ class Recommender:
         count = len(request.candidates)
         _check_count("candidates", count, settings.max_candidates, "max_candidates")
         known, missing = self.checkpoint.items.split(request.candidates)
-        return torch.tensor(known, dtype=torch.int64), missing
+        # Through an array: torch looks at each number of a list, and takes twice as long.
+        return torch.from_numpy(np.array(known, dtype=np.int64)), missing
 
 
 def _now_s() -> int:

@@ -15,6 +15,7 @@ from cache import Dtype, MemoryStore, RedisStore, StateStore
 from model.allocator import keep_freed_memory
 from model.checkpoint import Checkpoint, load
 from model.engine.engine import Engine
+from service.batch import Bounds, Pace
 from service.codec import StateCodec
 from service.device_tier import DeviceTier
 from service.embedded import EmbeddedUnavailable, EmbeddedValkey
@@ -22,6 +23,7 @@ from service.errors import NotReady
 from service.history_provider import HistoryProvider
 from service.lifecycle import Lifecycle, Phase
 from service.metrics import Metrics
+from service.ranker import Ranker
 from service.recommender import Parts, Recommender
 from service.scheduler import EngineThread
 from service.settings import Settings, mask_url
@@ -60,9 +62,9 @@ class Runtime:
             checkpoint.network, pick_device(settings.device), getattr(torch, settings.dtype)
         )
         self.lifecycle.enter(Phase.WARMING)
-        self._thread = EngineThread(max_queue=settings.max_queue)
+        self._thread = engine_thread(engine, settings, self.metrics)
         self.metrics.queue_depth.set_function(lambda: self._thread.depth if self._thread else 0)
-        await self._thread.submit(lambda: warm_up(engine, microbatch=settings.microbatch))
+        await warm_up(engine, self._thread, microbatch=settings.microbatch)
         fingerprint = checkpoint.digests().fingerprint
         dtype = Dtype.named(settings.store_dtype)
         codec = StateCodec(checkpoint.config, fingerprint, engine.pool, dtype)
@@ -182,6 +184,16 @@ class Runtime:
             max_bytes=settings.max_body_bytes,
             metrics=self.metrics,
         )
+
+
+def engine_thread(engine: Engine, settings: Settings, metrics: Metrics) -> EngineThread:
+    pace = Pace()
+    return EngineThread(
+        Ranker(engine, pace, metrics, pass_rows=settings.microbatch).run,
+        bounds=Bounds(encode_rows=settings.microbatch, num_rows=settings.batch_rows),
+        pace=pace,
+        max_queue=settings.max_queue,
+    )
 
 
 def pick_device(device: str) -> str:

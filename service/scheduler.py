@@ -1,6 +1,6 @@
 """Owns the one engine thread and the bounded queue before it.
 
-Never runs two jobs at once, and never dies of a job: an exception goes to its caller. Work that
+Never runs two batches at once, and never dies of a job: an exception goes to its caller. Work that
 nobody waits for any more, or that is past its deadline, is dropped when its turn comes.
 """
 
@@ -8,39 +8,82 @@ import asyncio
 import contextlib
 import threading
 import time
+from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, TypeVar
+from collections.abc import Callable, Sequence
+from typing import Any, Generic, TypeVar
 
+from service.batch import Batch, Bounds, Pace, Work
 from service.deadline import Deadline
 from service.errors import NotReady, Overloaded
 
 T = TypeVar("T")
-_SMOOTHING = 0.1
+A = TypeVar("A")
 
 
 class Expired(Exception):
     """The deadline passed before the engine got to the job; nothing was run."""
 
 
-@dataclass(slots=True)
-class _Job:
-    run: Callable[[], Any]
-    deadline: Deadline | None
-    future: asyncio.Future[Any]
-    loop: asyncio.AbstractEventLoop
+class Job(ABC, Generic[T]):
+    """What is asked of the engine; T is what it answers."""
+
+    deadline: Deadline | None  # None: the service's own (write-backs), never refused
+
+    @abstractmethod
+    def work(self) -> Work: ...
+
+
+class Ticket(Generic[T]):
+    """A job and whoever waits for it. The engine thread settles it, once."""
+
+    def __init__(self, job: Job[T]) -> None:
+        self.job, self.work = job, job.work()
+        self._loop = asyncio.get_running_loop()
+        self.future: asyncio.Future[T] = self._loop.create_future()
+        self.is_settled = False
+
+    @property
+    def is_given_up(self) -> bool:
+        """Nobody waits any more."""
+        return self.future.cancelled()
+
+    def finish(self, outcome: T) -> None:
+        self._settle(self.future.set_result, outcome)
+
+    def fail(self, error: Exception) -> None:
+        if isinstance(error, StopIteration):  # a future refuses to carry it
+            told = RuntimeError("a job raised StopIteration")
+            told.__cause__ = error
+            error = told
+        self._settle(self.future.set_exception, error)
+
+    def _settle(self, how: Callable[[A], None], what: A) -> None:
+        def settle() -> None:
+            if not self.is_given_up:
+                how(what)
+
+        self.is_settled = True
+        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
+            self._loop.call_soon_threadsafe(settle)
 
 
 class EngineThread:
-    """First in, first out. Call `submit` from an event loop."""
+    """First in, first out, several jobs at a time. Call `submit` from an event loop."""
 
-    def __init__(self, *, max_queue: int) -> None:
-        self._max_queue = max_queue
-        self._jobs: deque[_Job] = deque()
+    def __init__(
+        self,
+        run: Callable[[Sequence[Ticket[Any]]], None],
+        *,
+        bounds: Bounds,
+        pace: Pace,
+        max_queue: int,
+    ) -> None:
+        """`run` runs jobs together and settles each as soon as it is done."""
+        self._run, self._bounds, self._pace, self._max_queue = run, bounds, pace, max_queue
+        self._queue: deque[Ticket[Any]] = deque()
         self._wake = threading.Condition()
         self._closing = False
-        self._job_seconds = 0.005
         self._thread = threading.Thread(target=self._loop, name="mfalcon-engine", daemon=True)
         self._thread.start()
 
@@ -51,33 +94,29 @@ class EngineThread:
     @property
     def depth(self) -> int:
         """Jobs waiting."""
-        return len(self._jobs)
+        return len(self._queue)
 
-    async def submit(self, run: Callable[[], T], deadline: Deadline | None = None) -> T:
+    async def submit(self, job: Job[T]) -> T:
         """Run on the engine thread and return what it returns.
-
-        Jobs without a deadline are the service's own (write-backs); they are not refused.
 
         Raises:
             Overloaded: the queue is full.
             Expired: the deadline passed while the job waited.
             NotReady: the thread is stopping or dead.
         """
-        loop = asyncio.get_running_loop()
-        job = _Job(run, deadline, loop.create_future(), loop)
+        ticket = Ticket(job)
         with self._wake:
             if self._closing or not self.alive:
                 raise NotReady("the engine is stopped", retry_after_s=1)
-            if deadline is not None and len(self._jobs) >= self._max_queue:
-                wait_s = max(1, round(len(self._jobs) * self._job_seconds))
+            if job.deadline is not None and len(self._queue) >= self._max_queue:
+                wait_s = self._pace.row_s * sum(waiting.work.num_rows for waiting in self._queue)
                 raise Overloaded(
-                    f"{len(self._jobs)} of {self._max_queue} requests are waiting",
-                    retry_after_s=wait_s,
+                    f"{len(self._queue)} of {self._max_queue} requests are waiting",
+                    retry_after_s=max(1, round(wait_s)),
                 )
-            self._jobs.append(job)
+            self._queue.append(ticket)
             self._wake.notify()
-        result: T = await job.future
-        return result
+        return await ticket.future
 
     async def close(self) -> None:
         """Finish what is queued, then stop."""
@@ -87,40 +126,39 @@ class EngineThread:
         await asyncio.to_thread(self._thread.join)
 
     def _loop(self) -> None:
-        while True:
-            with self._wake:
-                while not self._jobs and not self._closing:
-                    self._wake.wait()
-                if not self._jobs:
-                    return
-                job = self._jobs.popleft()
-            if not job.future.cancelled():
-                self._run(job)
+        while self._wait():
+            if tickets := self._take():
+                self._run_together(tickets)
 
-    def _run(self, job: _Job) -> None:
-        start = time.monotonic()
-        outcome: Any = None
-        error: Exception | None = None
-        if job.deadline is not None and job.deadline.expired:
-            error = Expired()
-        else:
-            try:
-                outcome = job.run()
-            except StopIteration as failure:  # a future refuses to carry it
-                error = RuntimeError("a job raised StopIteration")
-                error.__cause__ = failure
-            except Exception as failure:
-                error = failure
-            took = time.monotonic() - start
-            self._job_seconds += _SMOOTHING * (took - self._job_seconds)
-        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
-            job.loop.call_soon_threadsafe(_settle, job.future, outcome, error)
+    def _wait(self) -> bool:
+        """Whether there is a job; False: there will be none any more."""
+        with self._wake:
+            while not self._queue and not self._closing:
+                self._wake.wait()
+            return bool(self._queue)
 
+    def _take(self) -> list[Ticket[Any]]:
+        """The next batch off the queue; empty if nobody waits any more."""
+        taken: list[Ticket[Any]] = []
+        batch = Batch(self._bounds, self._pace, time.monotonic())
+        with self._wake:
+            while self._queue:
+                ticket = self._queue[0]
+                deadline = ticket.job.deadline
+                if not ticket.is_given_up:
+                    if deadline is not None and deadline.expired:
+                        ticket.fail(Expired())
+                    elif batch.admits(ticket.work, deadline):
+                        taken.append(ticket)
+                    else:
+                        break
+                self._queue.popleft()
+        return taken
 
-def _settle(future: asyncio.Future[Any], outcome: Any, error: Exception | None) -> None:
-    if future.cancelled():
-        return
-    if error is not None:
-        future.set_exception(error)
-    else:
-        future.set_result(outcome)
+    def _run_together(self, tickets: list[Ticket[Any]]) -> None:
+        try:
+            self._run(tickets)
+        except Exception as error:
+            for ticket in tickets:
+                if not ticket.is_settled:
+                    ticket.fail(error)

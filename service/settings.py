@@ -107,8 +107,16 @@ class Settings(BaseSettings):
     microbatch: int = Field(
         default=512,
         ge=1,
-        description="candidates scored between two looks at the deadline; smaller stops closer to "
-        "it, larger scores faster",
+        description="candidates scored in one pass, of one request or of several, between two "
+        "looks at their deadlines; about the bound of event rows encoded in one pass, too; "
+        "smaller stops closer to a deadline, larger suits a GPU",
+    )
+    batch_rows: int = Field(
+        default=4096,
+        ge=1,
+        description="bound of event rows and candidates of requests that are run together; a "
+        "request that exceeds it runs alone; larger shares more passes, and whoever comes "
+        "meanwhile waits longer",
     )
     retrieval_candidates: int = Field(
         default=200,

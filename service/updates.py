@@ -13,13 +13,12 @@ from enum import StrEnum
 import structlog
 
 from model.checkpoint import Checkpoint
-from model.engine.encoder import EncodeJob
-from model.engine.engine import Engine
 from model.engine.state import UserState
 from model.history import EMPTY, Event, History, MergeCounts
 from service.errors import InvalidRequest
 from service.logs import SeldomWarning
 from service.metrics import Metrics
+from service.ranking import ExtendJob
 from service.scheduler import EngineThread
 from service.schemas import EventIn
 from service.states import Loaded, UserStates
@@ -106,14 +105,12 @@ class Updates:
     def __init__(
         self,
         checkpoint: Checkpoint,
-        engine: Engine,
         thread: EngineThread,
         states: UserStates,
         metrics: Metrics,
     ) -> None:
         self._window = checkpoint.config.window
-        self._engine, self._thread, self._states = engine, thread, states
-        self._metrics = metrics
+        self._thread, self._states, self._metrics = thread, states, metrics
         self._warn_gone = SeldomWarning(_log, "state_not_written")
 
     def apply(self, offer: Offer, held: History) -> Applied:
@@ -162,7 +159,10 @@ class Updates:
             held = loaded.stored
             if history is held.state.history:
                 return history, None
-            state = made or await self._extend(held.state, history)
+            state = made
+            if state is None:
+                job = ExtendJob(state=held.state, history=history)
+                state = await self._thread.submit(job)
             won = await self._states.save(user_id, held, state)
             if won is not False:
                 return history, None if won else Unstored.STORE
@@ -177,8 +177,3 @@ class Updates:
             history = self.apply(offer, loaded.stored.state.history).history
         _log.error("state_not_written", reason="other writers were first", attempts=_ATTEMPTS)
         return history, Unstored.OVERTAKEN
-
-    async def _extend(self, state: UserState, history: History) -> UserState:
-        job = EncodeJob(state, history)
-        (encoded,) = await self._thread.submit(lambda: self._engine.encode([job]))
-        return encoded.state

@@ -3,26 +3,39 @@
 Never stores anything. First calls allocate and choose kernels; a client should not pay for that.
 """
 
+import math
+import time
+
 import torch
 
-from model.engine.encoder import EncodeJob
 from model.engine.engine import Engine
-from model.engine.mfalcon import microbatches
+from model.engine.state import UserState
 from model.history import Event, History
+from service.deadline import Deadline
+from service.ranking import Ranking, RankJob
+from service.scheduler import EngineThread
 
 
-def warm_up(engine: Engine, *, microbatch: int) -> None:
-    """Prefill, extend and score at window lengths from one to full. Runs on the engine thread."""
+async def warm_up(engine: Engine, thread: EngineThread, *, microbatch: int) -> None:
+    """Prefill, extend and score at window lengths from one to full."""
     config = engine.config
-    lengths = {1, 2, config.window.capacity // 4, config.window.capacity}
-    for length in sorted(lengths):
-        events = [Event(i % config.num_items, 0, 60 * i) for i in range(length)]
-        history = History.of(events)
-        job = EncodeJob(engine.empty_state(), history.cut(0, length - 1), request_time=60 * length)
-        (encoded,) = engine.encode([job])
-        (encoded,) = engine.encode([EncodeJob(encoded.state, history, request_time=60 * length)])
-        assert encoded.live is not None
-        engine.retrieve(encoded.live)
-        for count in (1, microbatch):
-            candidates = torch.arange(count, device=engine.device) % config.num_items
-            engine.score(list(microbatches(encoded.live, candidates, microbatch)))
+    lengths = sorted({1, 2, config.window.capacity // 4, config.window.capacity})
+    events = [Event(i % config.num_items, 0, 60 * i) for i in range(lengths[-1])]
+
+    async def rank(length: int, state: UserState, count: int) -> Ranking:
+        return await thread.submit(
+            RankJob(
+                state=state,
+                history=History.of(events[:length]),
+                request_time=60 * length,
+                candidates=torch.arange(min(count, config.num_items)),
+                num_retrieved=0,
+                exclude_seen=False,
+                deadline=Deadline(math.inf),
+                submitted_s=time.monotonic(),
+            )
+        )
+
+    for length in lengths:
+        ranking = await rank(length - 1, engine.empty_state(), 1)
+        await rank(length, ranking.state, microbatch)

@@ -51,13 +51,18 @@ class Engine:
         """Prefill, extend and run pending rows, many users in one pass."""
         return self._encoder.encode(jobs)
 
-    @torch.inference_mode()
     def retrieve(self, user: LiveUser) -> Tensor:
         """Retrieval logits of the whole catalogue, (items,); the prior for an empty history."""
-        if user.query is None:
-            return self.network.retrieval.prior
-        logits: Tensor = self.network.retrieval(user.query, self._item_rows)
-        return logits
+        return self.retrieve_all([user])[0]
+
+    @torch.inference_mode()
+    def retrieve_all(self, users: Sequence[LiveUser]) -> list[Tensor]:
+        """The same of each user, by one product with the catalogue."""
+        head, queries = self.network.retrieval, [u.query for u in users if u.query is not None]
+        if not queries:
+            return [head.prior for _ in users]
+        logits = iter(head(torch.stack(queries), self._item_rows))
+        return [head.prior if user.query is None else next(logits) for user in users]
 
     def score(self, batches: Sequence[Microbatch]) -> list[Tensor]:
         """Action logits (M, actions) of each microbatch, in one pass."""

@@ -4,6 +4,7 @@ Never judges: a case yields the largest difference to the oracle it saw, per com
 """
 
 import asyncio
+import math
 import random
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -18,10 +19,18 @@ from model.engine.mfalcon import Microbatch, microbatches
 from model.engine.oracle import Oracle
 from model.engine.state import UserState
 from model.history import EMPTY
+from service.batch import Pace
 from service.codec import StateCodec, StoredState
+from service.deadline import Deadline
+from service.metrics import Metrics
+from service.ranker import Ranker
+from service.ranking import Ranking, RankJob
+from service.scheduler import Ticket
 from service.verification.users import VerifiedUser
 
 MICROBATCH_SIZES = (1, 7, 64, 0)  # 0: all at once
+_BATCH_USERS = 6
+_PASS_ROWS = 50
 _SPLIT_JOBS = 16
 _SPLIT_CANDIDATES = 4
 _NUM_COMPOSITIONS = 3
@@ -106,6 +115,30 @@ def all_users_at_once(
         yield right.difference(engine.retrieve(batch.user)[batch.candidates], logits)
 
 
+def in_batches(
+    engine: Engine, users: Sequence[tuple[VerifiedUser, RightAnswer]]
+) -> Iterator[float]:
+    """Requests that waited together, as the engine thread runs them: new users beside users with
+    half of their history encoded, and passes that end amid a list."""
+    ranker = Ranker(engine, Pace(), Metrics(), pass_rows=_PASS_ROWS)
+
+    async def ranked(batch: Sequence[VerifiedUser]) -> list[Ranking]:
+        tickets = [
+            Ticket(_rank_job(engine, user, has_state=n % 2 > 0)) for n, user in enumerate(batch)
+        ]
+        ranker.run(tickets)
+        return [await ticket.future for ticket in tickets]
+
+    for first in range(0, len(users), _BATCH_USERS):
+        batch = users[first : first + _BATCH_USERS]
+        rankings = asyncio.run(ranked([user for user, _ in batch]))
+        for ranking, (user, right) in zip(rankings, batch, strict=True):
+            places = torch.empty(len(engine.network.items.weight), dtype=torch.int64)
+            places[ranking.order] = torch.arange(len(ranking.order))
+            asked = places[user.candidate_tensor()]
+            yield right.difference(ranking.retrieval[asked], ranking.logits[asked])
+
+
 def every_split(
     engine: Engine, users: Sequence[tuple[VerifiedUser, RightAnswer]]
 ) -> Iterator[float]:
@@ -186,6 +219,23 @@ def _live(engine: Engine, state: UserState, user: VerifiedUser) -> LiveUser:
     (encoded,) = engine.encode([EncodeJob(state, user.history, user.request_time)])
     assert encoded.live is not None
     return encoded.live
+
+
+def _rank_job(engine: Engine, user: VerifiedUser, *, has_state: bool) -> RankJob:
+    state = engine.empty_state()
+    if has_state:
+        half, _ = EMPTY.merge(user.events[: len(user.events) // 2], engine.config.window)
+        state = engine.encode([EncodeJob(state, half)])[0].state
+    return RankJob(
+        state=state,
+        history=user.history,
+        request_time=user.request_time,
+        candidates=user.candidate_tensor(),
+        num_retrieved=0,
+        exclude_seen=False,
+        deadline=Deadline(math.inf),
+        submitted_s=0.0,
+    )
 
 
 def _by_appends(

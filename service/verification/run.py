@@ -100,6 +100,7 @@ def verify(
     ]
     named += [
         ("all users in one pass", cases.all_users_at_once(engine, users)),
+        ("batches of several users", cases.in_batches(engine, users)),
         ("prefill k, extend the rest, every k", cases.every_split(engine, users)),
         ("event by event", cases.event_by_event(engine, users)),
         ("plain tensor operations", cases.all_users_at_once(plain, users)),

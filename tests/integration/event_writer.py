@@ -18,7 +18,8 @@ from model.history import Event
 from service.codec import StateCodec
 from service.device_tier import DeviceTier
 from service.metrics import Metrics
-from service.scheduler import EngineThread
+from service.runtime import engine_thread
+from service.settings import Settings
 from service.states import UserStates
 from service.updates import Offer, Updates
 
@@ -59,12 +60,13 @@ def share_of(user: int, writer: int, num_writers: int, num_items: int) -> list[l
 async def replica(checkpoint: Checkpoint, url: str) -> AsyncIterator[tuple[UserStates, Updates]]:
     """What a service has between a request and the store."""
     store = RedisStore.from_url(url, ttl_s=3600, timeout_s=30.0)
-    engine, thread = Engine(checkpoint.network), EngineThread(max_queue=1000)
+    engine = Engine(checkpoint.network)
+    thread = engine_thread(engine, Settings(), Metrics())
     codec = StateCodec(checkpoint.config, checkpoint.digests().fingerprint, engine.pool)
     device = DeviceTier(1 << 24)
     states = UserStates(store, codec, engine.empty_state, device, Metrics())
     try:
-        yield states, Updates(checkpoint, engine, thread, states, Metrics())
+        yield states, Updates(checkpoint, thread, states, Metrics())
     finally:
         await thread.close()
         await store.close()

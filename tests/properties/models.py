@@ -11,11 +11,17 @@ from model.engine.engine import Engine
 from model.engine.oracle import Oracle
 from model.history import Event, History
 from model.items import Items
+from service.metrics import Metrics
 from service.row_format import QUANTISED
+from service.runtime import engine_thread
+from service.scheduler import EngineThread
 from service.schemas import EventIn, RecommendResponse
+from service.settings import Settings
 from service.verification.run import relative_tolerance
 from tests.model.builders import TOLERANCE, make_network, tiny_config
 from tests.reference import ReferenceHistory
+
+SETTINGS = Settings(microbatch=2)
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,11 +30,14 @@ class Model:
 
     checkpoint: Checkpoint
     engine: Engine
+    thread: EngineThread
     fingerprint: bytes
 
     @classmethod
     def of(cls, checkpoint: Checkpoint) -> "Model":
-        return cls(checkpoint, Engine(checkpoint.network), checkpoint.digests().fingerprint)
+        engine = Engine(checkpoint.network)
+        thread = engine_thread(engine, SETTINGS, Metrics())
+        return cls(checkpoint, engine, thread, checkpoint.digests().fingerprint)
 
     def event(self, event: EventIn) -> Event | None:
         """In this model's indices; None for an item that it does not know."""

@@ -9,12 +9,10 @@ from service.deadline import Deadline
 from service.device_tier import DeviceTier
 from service.metrics import Metrics
 from service.recommender import Parts, Recommender
-from service.scheduler import EngineThread
 from service.schemas import EventIn, EventsRequest, RecommendRequest, RecommendResponse
-from service.settings import Settings
 from service.states import UserStates
 from service.updates import Offer, Updates
-from tests.properties.models import Model
+from tests.properties.models import SETTINGS, Model
 
 Mode = Literal["append", "replace"]
 
@@ -29,28 +27,27 @@ class Replica:
         self,
         model: Model,
         url: str,
-        thread: EngineThread,
         device_bytes: int,
         dtype: Dtype = Dtype.FLOAT32,
     ) -> None:
         self.model, self.dtype = model, dtype
         self.store, self._device_bytes = open_store(url), device_bytes
-        self._url, self._thread = url, thread
+        self._url = url
         self._device = DeviceTier(device_bytes)
         codec = StateCodec(model.checkpoint.config, model.fingerprint, model.engine.pool, dtype)
         metrics = Metrics()
         self._states = UserStates(
             self.store, codec, model.engine.empty_state, self._device, metrics
         )
-        self._updates = Updates(model.checkpoint, model.engine, thread, self._states, metrics)
+        self._updates = Updates(model.checkpoint, model.thread, self._states, metrics)
         self._recommender = Recommender(
             Parts(
                 checkpoint=model.checkpoint,
                 engine=model.engine,
-                thread=thread,
+                thread=model.thread,
                 states=self._states,
                 provider=None,
-                settings=Settings(microbatch=2),
+                settings=SETTINGS,
                 metrics=metrics,
             )
         )
@@ -58,7 +55,7 @@ class Replica:
     async def restarted(self, model: Model, dtype: Dtype) -> "Replica":
         """A new process in its place."""
         await self._states.close()
-        return Replica(model, self._url, self._thread, self._device_bytes, dtype)
+        return Replica(model, self._url, self._device_bytes, dtype)
 
     async def close(self) -> None:
         await self._states.close()

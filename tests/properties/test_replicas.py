@@ -25,7 +25,6 @@ from model.history import Event
 from service.codec import StateCodec
 from service.handover import Handover, Outcome
 from service.row_format import QUANTISED
-from service.scheduler import EngineThread
 from service.schemas import EventIn
 from tests.properties.models import Model, assert_right, between, make_models
 from tests.properties.replica import Mode, Replica, open_store
@@ -62,7 +61,7 @@ events = st.lists(
 class Replicas(RuleBasedStateMachine):
     """Several replicas, and what each user's history must be under each checkpoint."""
 
-    def __init__(self, url: str, both: tuple[Model, Model], thread: EngineThread) -> None:
+    def __init__(self, url: str, both: tuple[Model, Model]) -> None:
         super().__init__()
         self._models = both
         self._runner = asyncio.Runner()
@@ -70,7 +69,7 @@ class Replicas(RuleBasedStateMachine):
         self._client.flushdb()
         self._looker = open_store(url)
         started = zip((both[0], both[0], both[1]), DEVICE_BYTES, strict=True)
-        self._replicas = [Replica(model, url, thread, size) for model, size in started]
+        self._replicas = [Replica(model, url, size) for model, size in started]
         self._expected = {
             (model.fingerprint, user): ReferenceHistory(model.checkpoint.config.window)
             for model, user in product(both, USERS)
@@ -224,11 +223,11 @@ class Replicas(RuleBasedStateMachine):
 
 
 def test_any_interleaving_is_exact(redis_url: str) -> None:
-    thread, both = EngineThread(max_queue=8), make_models()
+    both = make_models()
 
     class Here(Replicas):
         def __init__(self) -> None:
-            super().__init__(redis_url, both, thread)
+            super().__init__(redis_url, both)
 
     try:
         with single_thread():
@@ -243,4 +242,5 @@ def test_any_interleaving_is_exact(redis_url: str) -> None:
                 ),
             )
     finally:
-        asyncio.run(thread.close())
+        for model in both:
+            asyncio.run(model.thread.close())

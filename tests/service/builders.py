@@ -1,6 +1,7 @@
 """Owns what the service's tests are made of: a tiny random checkpoint, an app that serves it, and
 the right answers, which come from the oracle and a window kept event by event."""
 
+import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from dataclasses import dataclass
@@ -12,13 +13,18 @@ import torch
 
 from model.checkpoint import Checkpoint, save
 from model.config import Window
+from model.engine.engine import Engine
 from model.engine.oracle import Oracle
 from model.history import Event, History
 from model.items import Items
 from model.network.hstu import HSTU
 from model.presets import native
 from service.app import create_app
+from service.batch import Pace
+from service.metrics import Metrics
+from service.ranker import Ranker
 from service.runtime import Runtime
+from service.scheduler import Job, Ticket
 from service.settings import load_settings
 
 JSON = dict[str, Any]
@@ -134,6 +140,17 @@ async def serving(folder: Path, **flags: Any) -> AsyncIterator[Service]:
 
 Serving = Callable[..., AbstractAsyncContextManager[Service]]
 """`serving` of some folder, with some flags."""
+
+
+def run_together(engine: Engine, jobs: Sequence[Job[Any]], *, pass_rows: int) -> list[Any]:
+    """The jobs as one batch, and what became of each: its outcome, or its exception."""
+
+    async def run() -> list[Any]:
+        tickets = [Ticket(job) for job in jobs]
+        Ranker(engine, Pace(), Metrics(), pass_rows=pass_rows).run(tickets)
+        return await asyncio.gather(*(t.future for t in tickets), return_exceptions=True)
+
+    return asyncio.run(run())
 
 
 def window_of(events: Sequence[JSON], window: Window = WINDOW) -> list[JSON]:

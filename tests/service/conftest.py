@@ -1,9 +1,10 @@
 """Owns the fixtures of the service's tests: one tiny checkpoint, an app that serves it, its log,
 and a history provider that it may ask."""
 
+import threading
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import pytest
 import structlog
@@ -14,6 +15,8 @@ from model.engine.engine import Engine
 from service import logs
 from tests.service.builders import JSON, Service, Serving, serving, single_thread, write_checkpoint
 from tests.service.history_server import HistoryServer, history_server
+
+_NO_HANG_S = 30.0
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -49,6 +52,21 @@ def engine(checkpoint: Checkpoint) -> Engine:
 async def service(folder: Path) -> AsyncIterator[Service]:
     async with serving(folder) as running:
         yield running
+
+
+@pytest.fixture
+def is_free(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
+    """Set. While it is cleared, the engine gets no further than to its next batch."""
+    free, encode = threading.Event(), Engine.encode
+    free.set()
+
+    def wait_and_encode(*arguments: Any) -> Any:
+        free.wait(_NO_HANG_S)
+        return encode(*arguments)
+
+    monkeypatch.setattr(Engine, "encode", wait_and_encode)
+    yield free
+    free.set()
 
 
 @pytest.fixture

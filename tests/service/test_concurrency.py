@@ -2,7 +2,8 @@
 
 import asyncio
 import random
-from collections.abc import AsyncIterator
+import threading
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
 import anyio
@@ -11,6 +12,7 @@ import pytest
 from model.checkpoint import Checkpoint, load
 from model.config import Window
 from tests.service.builders import (
+    ITEM_IDS,
     JSON,
     Service,
     assert_right,
@@ -131,3 +133,47 @@ async def test_a_state_of_one_app_is_a_hit_for_the_other(
     await second.runtime.recommender().drain()
     await first.client.delete("/users/u/state")
     assert (await second.recommend())["cache"]["status"] == "miss"
+
+
+async def test_users_who_waited_together_get_their_own_answers(
+    folder: Path, checkpoint: Checkpoint, is_free: threading.Event
+) -> None:
+    """New and returning users, whole catalogue and lists, and events without a question."""
+    async with serving(folder, microbatch=512, max_budget_ms=1000 * NO_HANG_S) as service:
+
+        async def batches() -> tuple[float, float]:
+            name = "mfalcon_batch_requests"
+            return await service.metric(f"{name}_count"), await service.metric(f"{name}_sum")
+
+        async def ask(number: int) -> JSON:
+            return await service.recommend(
+                user_id=f"user {number}",
+                events=make_events(number + 1),
+                candidates=ITEM_IDS[number:] if number % 2 else None,
+                include=["parts"],
+            )
+
+        for number in range(4):
+            await service.add_events(make_events(number), user_id=f"user {number}")
+        count, total = await batches()
+        is_free.clear()
+        with anyio.fail_after(NO_HANG_S):
+            first = asyncio.create_task(service.recommend(user_id="first"))
+            await eventually(lambda: service.metric("mfalcon_batch_requests_count"), count + 1)
+            told = asyncio.create_task(service.add_events(make_events(3), user_id="told"))
+            tasks = [asyncio.create_task(ask(number)) for number in range(8)]
+            await eventually(lambda: service.metric("mfalcon_queue_requests"), 9)
+            is_free.set()
+            answers = await asyncio.gather(*tasks)
+            assert (await told)["accepted"] == 3
+            assert (await first)["complete"] is True
+        for number, answer in enumerate(answers):
+            assert_right(answer, checkpoint, make_events(number + 1))
+        assert await batches() == (count + 2, total + 10)
+
+
+async def eventually(ask: Callable[[], Awaitable[float]], expected: float) -> None:
+    while True:
+        if await ask() == expected:
+            return
+        await asyncio.sleep(0.01)

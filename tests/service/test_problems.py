@@ -7,7 +7,6 @@ import pytest
 from structlog.testing import capture_logs
 
 from model.engine.engine import Engine
-from service.ranking import rank
 from service.schemas import Problem
 from tests.service.builders import ITEM_IDS, Service, make_events
 
@@ -125,8 +124,8 @@ async def test_an_unexpected_error_is_a_bare_500_and_the_service_goes_on(
     def fail(*_: object) -> None:
         raise RuntimeError("hush: /internal/path")
 
-    monkeypatch.setattr("service.recommender.rank", fail)
-    with capture_logs() as logs:
+    with monkeypatch.context() as patch, capture_logs() as logs:
+        patch.setattr(Engine, "score", fail)
         response = await service.client.post("/recommend", json={"user_id": "u"})
     problem = assert_problem(response, 500, "internal")
     (logged,) = [entry for entry in logs if entry["log_level"] == "error"]
@@ -135,7 +134,6 @@ async def test_an_unexpected_error_is_a_bare_500_and_the_service_goes_on(
     assert "hush" not in response.text
     assert "RuntimeError" not in response.text
     assert "errors" not in problem
-    monkeypatch.setattr("service.recommender.rank", rank)
     assert (await service.recommend(events=make_events(2)))["complete"] is True
     assert (await service.client.get("/health/live")).status_code == 200
     assert await service.metric('mfalcon_requests_total{route="/recommend",status="500"}') == 1

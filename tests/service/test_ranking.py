@@ -1,4 +1,4 @@
-"""What the engine thread does for a request: order, seen items, ties, and the deadline."""
+"""What the engine answers to a request: order, seen items, ties, and the deadline."""
 
 import copy
 import math
@@ -12,8 +12,15 @@ from model.engine.encoder import EncodeJob
 from model.engine.engine import Engine
 from model.engine.oracle import Oracle
 from service.deadline import Deadline
-from service.ranking import Ranked, RankJob, by_prior, rank, retrieval_order
-from tests.service.builders import NOW_S, NUM_ITEMS, TOLERANCE, history_of, make_events
+from service.ranking import Ranked, Ranking, RankJob, by_prior, retrieval_order
+from tests.service.builders import (
+    NOW_S,
+    NUM_ITEMS,
+    TOLERANCE,
+    history_of,
+    make_events,
+    run_together,
+)
 
 NO_DEADLINE = Deadline(math.inf)
 
@@ -46,11 +53,17 @@ def make_job(engine: Engine, checkpoint: Checkpoint, num_events: int = 5, **give
         "candidates": None,
         "num_retrieved": 20,
         "exclude_seen": True,
-        "microbatch": 4,
         "deadline": NO_DEADLINE,
         "submitted_s": 0.0,
     }
     return RankJob(**(defaults | given))
+
+
+def rank(engine: Engine, job: RankJob, microbatch: int = 4) -> tuple[Ranking, list[Ranked]]:
+    """The answer to a request alone, and all of its items."""
+    (ranking,) = run_together(engine, [job], pass_rows=microbatch)
+    assert isinstance(ranking, Ranking)
+    return ranking, ranking.best(engine, NUM_ITEMS)
 
 
 def retrieval_of(engine: Engine, job: RankJob) -> list[float]:
@@ -73,7 +86,7 @@ def test_the_catalogue_is_taken_best_first(
     seen = set(job.history.items.tolist()) if exclude_seen else set()
     expected = by_retrieval(retrieval, [item for item in range(NUM_ITEMS) if item not in seen])
     assert retrieval_order(torch.tensor(retrieval), job).tolist() == expected[:num_retrieved]
-    assert {ranked.item for ranked in rank(engine, job).items} == set(expected[:num_retrieved])
+    assert {ranked.item for ranked in rank(engine, job)[1]} == set(expected[:num_retrieved])
 
 
 @pytest.mark.parametrize("exclude_seen", [True, False])
@@ -90,13 +103,13 @@ def test_candidates_are_ranked_and_no_other_item(
     retrieval = retrieval_of(engine, job)
     order = retrieval_order(torch.tensor(retrieval), job).tolist()
     assert order == by_retrieval(retrieval, kept)
-    assert sorted(ranked.item for ranked in rank(engine, job).items) == sorted(kept)
+    assert sorted(ranked.item for ranked in rank(engine, job)[1]) == sorted(kept)
 
 
 def test_all_candidates_seen_leaves_nothing(engine: Engine, checkpoint: Checkpoint) -> None:
     seen = history_of(checkpoint, make_events(5)).items
-    ranking = rank(engine, make_job(engine, checkpoint, candidates=seen))
-    assert ranking.items == []
+    ranking, items = rank(engine, make_job(engine, checkpoint, candidates=seen))
+    assert items == []
     assert ranking.num_unscored == 0
 
 
@@ -105,7 +118,7 @@ def test_ties_among_candidates_stay_in_the_order_given(
 ) -> None:
     candidates = [50, 3, 41, 7, 22, 0, 59]
     job = make_job(flat_engine, checkpoint, num_events=0, candidates=torch.tensor(candidates))
-    assert [ranked.item for ranked in by_prior(flat_engine, job)] == candidates
+    assert [ranked.item for ranked in by_prior(flat_engine, job, NUM_ITEMS)] == candidates
 
 
 @pytest.mark.parametrize("num_retrieved", [1, 10, 59, 60])
@@ -113,31 +126,31 @@ def test_ties_in_the_catalogue_stay_in_its_order(
     flat_engine: Engine, checkpoint: Checkpoint, num_retrieved: int
 ) -> None:
     job = make_job(flat_engine, checkpoint, num_events=0, num_retrieved=num_retrieved)
-    found = [ranked.item for ranked in by_prior(flat_engine, job)]
+    found = [ranked.item for ranked in by_prior(flat_engine, job, NUM_ITEMS)]
     assert found == list(range(num_retrieved))
 
 
 def test_without_events_the_prior_retrieves(engine: Engine, checkpoint: Checkpoint) -> None:
     job = make_job(engine, checkpoint, num_events=0)
     prior = checkpoint.network.retrieval.prior.tolist()
-    ranking = rank(engine, job)
+    ranking, items = rank(engine, job)
     expected = by_retrieval(prior, list(range(NUM_ITEMS)))[:20]
-    assert {ranked.item for ranked in ranking.items} == set(expected)
-    assert all(ranked.retrieval == prior[ranked.item] for ranked in ranking.items)
-    assert (ranking.encoded.num_reused, ranking.encoded.num_encoded) == (0, 0)
+    assert {ranked.item for ranked in items} == set(expected)
+    assert all(ranked.retrieval == prior[ranked.item] for ranked in items)
+    assert (ranking.num_reused, ranking.num_encoded) == (0, 0)
 
 
 @pytest.mark.parametrize("microbatch", [1, 4, 7, 512])
 def test_the_list_is_by_value_and_every_part_is_the_oracles(
     engine: Engine, checkpoint: Checkpoint, microbatch: int
 ) -> None:
-    job = make_job(engine, checkpoint, microbatch=microbatch)
-    ranking = rank(engine, job)
-    values = [ranked.value for ranked in ranking.items if ranked.value is not None]
+    job = make_job(engine, checkpoint)
+    _, items = rank(engine, job, microbatch)
+    values = [ranked.value for ranked in items if ranked.value is not None]
     assert len(values) == 20
     assert values == sorted(values, reverse=True)
     oracle = Oracle(checkpoint.network, job.history, NOW_S)
-    for ranked in ranking.items:
+    for ranked in items:
         right = oracle.score(ranked.item)
         probabilities = checkpoint.network.action_probabilities(right.actions).tolist()
         assert ranked.retrieval == pytest.approx(float(right.retrieval), abs=TOLERANCE)
@@ -151,17 +164,17 @@ def test_a_deadline_between_microbatches_leaves_the_worst_unscored(
     engine: Engine, checkpoint: Checkpoint, num_microbatches: int
 ) -> None:
     """20 candidates in microbatches of 4: the scored by value, then the rest as retrieved."""
-    full = rank(engine, make_job(engine, checkpoint))
+    _, full = rank(engine, make_job(engine, checkpoint))
     job = make_job(engine, checkpoint, deadline=MicrobatchesLeft(num_microbatches))
-    ranking = rank(engine, job)
+    ranking, items = rank(engine, job)
     order = retrieval_order(torch.tensor(retrieval_of(engine, job)), job).tolist()
     num_scored = min(4 * num_microbatches, 20)
-    scored, rest = ranking.items[:num_scored], ranking.items[num_scored:]
+    scored, rest = items[:num_scored], items[num_scored:]
     assert ranking.num_unscored == len(rest) == 20 - num_scored
     assert {ranked.item for ranked in scored} == set(order[:num_scored])
     assert [ranked.item for ranked in rest] == order[num_scored:]
     assert all(ranked.value is None and ranked.actions is None for ranked in rest)
-    assert scored == by_value([ranked for ranked in full.items if ranked in scored])
+    assert scored == by_value([ranked for ranked in full if ranked in scored])
     assert len(scored) == num_scored
 
 
@@ -176,18 +189,16 @@ def test_by_prior_is_the_popularity_order_without_scores(
     prior = checkpoint.network.retrieval.prior.tolist()
     seen = set(job.history.items.tolist())
     unseen = [item for item in range(NUM_ITEMS) if item not in seen]
-    found = by_prior(engine, job)
+    found = by_prior(engine, job, NUM_ITEMS)
     assert [ranked.item for ranked in found] == by_retrieval(prior, unseen)[:10]
     assert all(ranked.value is None and ranked.actions is None for ranked in found)
 
 
 def test_a_state_is_reused_and_the_scores_stay(engine: Engine, checkpoint: Checkpoint) -> None:
-    first = rank(engine, make_job(engine, checkpoint, num_events=8))
-    job = make_job(engine, checkpoint, num_events=8, state=first.encoded.state)
-    second = rank(engine, job)
-    assert (first.encoded.num_reused, first.encoded.num_encoded) == (0, 8)
-    assert (second.encoded.num_reused, second.encoded.num_encoded) == (7, 1)
-    before = {ranked.item: ranked.value for ranked in first.items}
-    assert {ranked.item: ranked.value for ranked in second.items} == pytest.approx(
-        before, abs=TOLERANCE
-    )
+    first, items = rank(engine, make_job(engine, checkpoint, num_events=8))
+    job = make_job(engine, checkpoint, num_events=8, state=first.state)
+    second, again = rank(engine, job)
+    assert (first.num_reused, first.num_encoded) == (0, 8)
+    assert (second.num_reused, second.num_encoded) == (7, 1)
+    before = {ranked.item: ranked.value for ranked in items}
+    assert {ranked.item: ranked.value for ranked in again} == pytest.approx(before, abs=TOLERANCE)

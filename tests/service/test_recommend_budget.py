@@ -2,10 +2,9 @@
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from itertools import count
 from pathlib import Path
-from typing import Any
 
 import anyio
 import httpx
@@ -13,7 +12,6 @@ import pytest
 
 from model.checkpoint import Checkpoint
 from service.deadline import Deadline
-from service.ranking import rank
 from tests.service.builders import (
     ITEM_IDS,
     JSON,
@@ -28,20 +26,6 @@ pytestmark = pytest.mark.anyio
 
 NO_HANG_S = 30.0
 NO_TIME_MS = 1e-6
-
-
-@pytest.fixture
-def busy_engine(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
-    """Ranking blocks until the event is set."""
-    release = threading.Event()
-
-    def wait_and_rank(*arguments: Any) -> Any:
-        release.wait(NO_HANG_S)
-        return rank(*arguments)
-
-    monkeypatch.setattr("service.recommender.rank", wait_and_rank)
-    yield release
-    release.set()
 
 
 def assert_popularity(answer: JSON, checkpoint: Checkpoint, seen: list[JSON]) -> None:
@@ -142,22 +126,24 @@ async def test_a_deadline_amid_scoring_keeps_the_scored_and_tells_the_rest(
 
 
 async def test_an_engine_that_does_not_answer_is_a_504_and_the_service_goes_on(
-    service: Service, busy_engine: threading.Event, monkeypatch: pytest.MonkeyPatch
+    service: Service, is_free: threading.Event, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("service.recommender._GRACE_S", 0.02)
+    is_free.clear()
     body = {"user_id": "u", "budget_ms": 300}
     with anyio.fail_after(NO_HANG_S):
         response = await service.client.post("/recommend", json=body)
     assert (response.status_code, response.json()["code"]) == (504, "deadline_exceeded")
-    busy_engine.set()
+    is_free.set()
     monkeypatch.undo()
     assert (await service.recommend())["complete"] is True
 
 
 async def test_a_full_queue_is_a_429_that_says_when_to_come_back(
-    folder: Path, busy_engine: threading.Event
+    folder: Path, is_free: threading.Event
 ) -> None:
     async with serving(folder, max_queue=2) as service:
+        is_free.clear()
 
         async def ask(user: int) -> httpx.Response:
             body = {"user_id": f"user {user}", "events": make_events(2)}
@@ -167,7 +153,7 @@ async def test_a_full_queue_is_a_429_that_says_when_to_come_back(
         with anyio.fail_after(NO_HANG_S):
             while sum(task.done() for task in tasks) < 7:  # one may run, two may wait
                 await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED, timeout=0.05)
-            busy_engine.set()
+            is_free.set()
             responses = await asyncio.gather(*tasks)
         refused = [response for response in responses if response.status_code == 429]
         assert 7 <= len(refused) <= 8

@@ -1,27 +1,65 @@
-"""The engine thread: one job at a time, in order, and every caller gets an answer."""
+"""The engine thread: one batch at a time, in order, and every caller gets an answer."""
 
 import asyncio
 import random
 import threading
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
 
 import anyio
 import pytest
 
+from service.batch import Bounds, Pace, Work
 from service.deadline import Deadline
 from service.errors import NotReady, Overloaded
-from service.scheduler import EngineThread, Expired
+from service.scheduler import EngineThread, Expired, Job, Ticket
 
 pytestmark = pytest.mark.anyio
 
 NO_HANG_S = 20.0
 
 
+@dataclass(frozen=True, slots=True)
+class Call(Job[Any]):
+    """A job that is a function."""
+
+    run: Callable[[], Any]
+    deadline: Deadline | None = None
+    num_candidates: int = 0
+
+    def work(self) -> Work:
+        return Work(1, self.num_candidates)
+
+
+class Calls:
+    """Runs batches of calls, and remembers how many there were in each."""
+
+    def __init__(self) -> None:
+        self.sizes: list[int] = []
+
+    def __call__(self, tickets: Sequence[Ticket[Any]]) -> None:
+        self.sizes.append(len(tickets))
+        for ticket in tickets:
+            assert isinstance(ticket.job, Call)
+            try:
+                ticket.finish(ticket.job.run())
+            except Exception as error:
+                ticket.fail(error)
+
+
+def make_thread(
+    run: Callable[[Sequence[Ticket[Any]]], None], *, max_queue: int = 4, num_rows: int = 1000
+) -> EngineThread:
+    bounds = Bounds(encode_rows=1000, num_rows=num_rows)
+    return EngineThread(run, bounds=bounds, pace=Pace(), max_queue=max_queue)
+
+
 @pytest.fixture
 async def thread() -> AsyncIterator[EngineThread]:
-    made = EngineThread(max_queue=4)
+    made = make_thread(Calls())
     yield made
     with anyio.fail_after(NO_HANG_S):
         await made.close()
@@ -43,7 +81,7 @@ class Block:
 async def occupied(thread: EngineThread) -> AsyncIterator[None]:
     """The engine is busy with a job for as long as the block lasts."""
     block = Block()
-    job = asyncio.create_task(thread.submit(block))
+    job = asyncio.create_task(thread.submit(Call(block)))
     try:
         await block.started.wait()
         yield
@@ -55,7 +93,7 @@ async def occupied(thread: EngineThread) -> AsyncIterator[None]:
 def later(
     thread: EngineThread, run: Callable[[], object], deadline: Deadline | None = None
 ) -> asyncio.Task[object]:
-    return asyncio.create_task(thread.submit(run, deadline))
+    return asyncio.create_task(thread.submit(Call(run, deadline)))
 
 
 def soon() -> Deadline:
@@ -90,9 +128,9 @@ async def test_an_exception_reaches_its_caller_and_the_thread_goes_on(
         raise error
 
     with anyio.fail_after(NO_HANG_S), pytest.raises(type(error)) as raised:
-        await thread.submit(fail)
+        await thread.submit(Call(fail))
     assert raised.value is error
-    assert await thread.submit(lambda: "next") == "next"
+    assert await thread.submit(Call(lambda: "next")) == "next"
     assert thread.alive
 
 
@@ -103,8 +141,8 @@ async def test_stop_iteration_reaches_its_caller_too(thread: EngineThread) -> No
         next(iter(()))
 
     with anyio.fail_after(3), pytest.raises((StopIteration, RuntimeError)):
-        await thread.submit(fail)
-    assert await thread.submit(lambda: "next") == "next"
+        await thread.submit(Call(fail))
+    assert await thread.submit(Call(lambda: "next")) == "next"
 
 
 async def test_a_full_queue_refuses_with_a_time_to_come_back(thread: EngineThread) -> None:
@@ -112,11 +150,11 @@ async def test_a_full_queue_refuses_with_a_time_to_come_back(thread: EngineThrea
         waiting = [later(thread, lambda: "served", soon()) for _ in range(4)]
         await asyncio.sleep(0)
         with pytest.raises(Overloaded, match="4 of 4 requests are waiting") as raised:
-            await thread.submit(lambda: "refused", soon())
+            await thread.submit(Call(lambda: "refused", soon()))
         assert raised.value.retry_after_s is not None
         assert raised.value.retry_after_s >= 1
     assert await asyncio.gather(*waiting) == ["served"] * 4
-    assert await thread.submit(lambda: "served again", soon()) == "served again"
+    assert await thread.submit(Call(lambda: "served again", soon())) == "served again"
 
 
 async def test_the_services_own_jobs_are_not_refused(thread: EngineThread) -> None:
@@ -129,9 +167,9 @@ async def test_the_services_own_jobs_are_not_refused(thread: EngineThread) -> No
 async def test_a_job_past_its_deadline_is_not_run(thread: EngineThread) -> None:
     ran: list[str] = []
     with anyio.fail_after(NO_HANG_S), pytest.raises(Expired):
-        await thread.submit(lambda: ran.append("late"), Deadline(time.monotonic()))
+        await thread.submit(Call(lambda: ran.append("late"), Deadline(time.monotonic())))
     assert ran == []
-    assert await thread.submit(lambda: "next", soon()) == "next"
+    assert await thread.submit(Call(lambda: "next", soon())) == "next"
 
 
 async def test_a_deadline_that_passes_while_the_job_waits_expires_it(thread: EngineThread) -> None:
@@ -158,7 +196,7 @@ async def test_cancelled_jobs_are_skipped(thread: EngineThread) -> None:
         await asyncio.wait(dropped)
     await asyncio.gather(*kept)
     assert all(job.cancelled() for job in dropped)
-    assert await thread.submit(lambda: ran) == ["kept", "kept"]
+    assert await thread.submit(Call(lambda: ran)) == ["kept", "kept"]
 
 
 async def test_cancelling_the_running_job_harms_nobody(thread: EngineThread) -> None:
@@ -180,7 +218,7 @@ async def test_close_finishes_what_is_queued_and_refuses_what_comes(thread: Engi
         closing = asyncio.create_task(thread.close())
         await asyncio.sleep(0)
         with pytest.raises(NotReady):
-            await thread.submit(lambda: ran.append(99))
+            await thread.submit(Call(lambda: ran.append(99)))
     with anyio.fail_after(NO_HANG_S):
         await closing
         await asyncio.gather(*jobs)
@@ -190,7 +228,7 @@ async def test_close_finishes_what_is_queued_and_refuses_what_comes(thread: Engi
 
 async def test_no_job_is_lost_or_run_twice() -> None:
     """Successes, failures, cancellations and expiries at random, from many callers."""
-    thread, rng, ran = EngineThread(max_queue=10_000), random.Random(1), list[int]()
+    thread, rng, ran = make_thread(Calls(), max_queue=10_000), random.Random(1), list[int]()
 
     def job(number: int) -> int:
         ran.append(number)
@@ -219,3 +257,99 @@ async def test_no_job_is_lost_or_run_twice() -> None:
             assert isinstance(result, LookupError)
         else:
             assert result == number
+
+
+async def test_those_who_wait_are_run_together_and_a_lone_one_at_once() -> None:
+    calls = Calls()
+    thread = make_thread(calls, max_queue=100, num_rows=4 * Work(1, 0).num_rows)
+    async with occupied(thread):
+        jobs = [later(thread, lambda n=n: n, soon()) for n in range(10)]  # type: ignore[misc]
+        await asyncio.sleep(0)
+    assert await asyncio.gather(*jobs) == list(range(10))
+    assert await thread.submit(Call(lambda: "alone")) == "alone"
+    await thread.close()
+    assert calls.sizes == [1, 4, 4, 2, 1]
+
+
+async def test_a_job_over_the_bound_runs_alone_and_in_its_turn() -> None:
+    calls, ran = Calls(), list[int]()
+    thread = make_thread(calls, num_rows=200)
+    async with occupied(thread):
+        jobs = [
+            asyncio.create_task(
+                thread.submit(Call(lambda n=n: ran.append(n), None, num_candidates))  # type: ignore[misc]
+            )
+            for n, num_candidates in enumerate((10, 1000, 10, 10))
+        ]
+        await asyncio.sleep(0)
+    await asyncio.gather(*jobs)
+    await thread.close()
+    assert calls.sizes == [1, 1, 1, 2]
+    assert ran == [0, 1, 2, 3]
+
+
+async def test_the_expired_and_the_cancelled_take_no_room_in_a_batch() -> None:
+    calls = Calls()
+    thread = make_thread(calls, max_queue=100, num_rows=2 * Work(1, 0).num_rows)
+    async with occupied(thread):
+        kept = [later(thread, lambda: "kept", soon()) for _ in range(2)]
+        late = [later(thread, lambda: "late", Deadline(time.monotonic())) for _ in range(3)]
+        dropped = [later(thread, lambda: "dropped", soon()) for _ in range(3)]
+        kept += [later(thread, lambda: "kept", soon()) for _ in range(2)]
+        await asyncio.sleep(0)
+        for job in dropped:
+            job.cancel()
+        await asyncio.wait(dropped)
+    assert await asyncio.gather(*kept) == ["kept"] * 4
+    assert all(
+        isinstance(each, Expired) for each in await asyncio.gather(*late, return_exceptions=True)
+    )
+    await thread.close()
+    assert calls.sizes == [1, 2, 2]
+
+
+async def test_an_answer_does_not_wait_for_its_batch_mates() -> None:
+    calls = Calls()
+    thread, block = make_thread(calls), Block()
+    async with occupied(thread):
+        first, second = later(thread, lambda: "first", soon()), later(thread, block, soon())
+        await asyncio.sleep(0)
+    with anyio.fail_after(NO_HANG_S):
+        assert await first == "first"
+        await block.started.wait()
+    assert not second.done()
+    block.release.set()
+    await second
+    await thread.close()
+    assert calls.sizes == [1, 2]
+
+
+async def test_a_batch_that_fails_fails_those_without_an_answer_and_the_thread_goes_on() -> None:
+    def run(tickets: Sequence[Ticket[Any]]) -> None:
+        tickets[0].finish(tickets[0].job.run())  # type: ignore[attr-defined]
+        if len(tickets) > 1:
+            raise MemoryError
+
+    thread = make_thread(run)
+    async with occupied(thread):
+        jobs = [later(thread, lambda: "answered", soon()) for _ in range(3)]
+        await asyncio.sleep(0)
+    first, *others = await asyncio.gather(*jobs, return_exceptions=True)
+    assert first == "answered"
+    assert all(isinstance(other, MemoryError) for other in others)
+    assert await thread.submit(Call(lambda: "next")) == "next"
+    await thread.close()
+
+
+async def test_a_job_that_can_not_tell_its_work_fails_its_caller_alone(
+    thread: EngineThread,
+) -> None:
+    class Broken(Call):
+        def work(self) -> Work:
+            raise LookupError
+
+    async with occupied(thread):
+        job = later(thread, lambda: "served", soon())
+        with pytest.raises(LookupError):
+            await thread.submit(Broken(lambda: "broken", soon()))
+    assert await job == "served"

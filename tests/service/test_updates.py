@@ -16,8 +16,9 @@ from service.codec import StateCodec, StoredState
 from service.device_tier import DeviceTier
 from service.errors import InvalidRequest
 from service.metrics import Metrics
-from service.scheduler import EngineThread
+from service.runtime import engine_thread
 from service.schemas import EventIn
+from service.settings import Settings
 from service.states import Loaded, UserStates
 from service.updates import Offer, Stored, Updates
 from tests.service.builders import JSON, history_of, make_events
@@ -31,13 +32,13 @@ MakeWriter = Callable[[StateStore], Writer]
 
 @pytest.fixture
 async def writer(checkpoint: Checkpoint, engine: Engine) -> AsyncIterator[MakeWriter]:
-    thread = EngineThread(max_queue=10)
+    thread = engine_thread(engine, Settings(), Metrics())
 
     def make(store: StateStore) -> Writer:
         codec = StateCodec(checkpoint.config, bytes(16), engine.pool)
         metrics = Metrics()
         states = UserStates(store, codec, engine.empty_state, DeviceTier(1 << 20), metrics)
-        updates = Updates(checkpoint, engine, thread, states, metrics)
+        updates = Updates(checkpoint, thread, states, metrics)
         return Writer(states=states, updates=updates, metrics=metrics)
 
     yield make
@@ -182,7 +183,7 @@ def test_the_past_grows_what_is_held_or_begins_anew_if_that_makes_more_known(
     grown, _ = base.merge(past, window)
     anew, _ = EMPTY.merge([*past, *base.events], window)
     expected, counts = max(grown, anew, key=lambda one: one.num_known).merge(offered, window)
-    updates = Updates(checkpoint, *[None] * 4)  # type: ignore[arg-type]
+    updates = Updates(checkpoint, *[None] * 3)  # type: ignore[arg-type]
     offer = Offer(offered, replace=False, missing_item_ids=[], past=past)
     found = updates.apply(offer, base)
     assert (found.history.events, found.history.anchor) == (expected.events, expected.anchor)

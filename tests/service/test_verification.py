@@ -25,6 +25,7 @@ CASES: dict[str, Case] = {
     "microbatches of 3": lambda engine, users: cases.by_microbatch(engine, users, 3),
     "one microbatch": lambda engine, users: cases.by_microbatch(engine, users, 0),
     "all users at once": cases.all_users_at_once,
+    "batches": cases.in_batches,
     "every split": cases.every_split,
     "event by event": cases.event_by_event,
     "random appends": lambda engine, users: cases.random_compositions(engine, users, 1),
