@@ -16,6 +16,7 @@ from service.cli.bench.rectools import rectools
 from service.cli.bench.service import serving
 from service.cli.bench.state import state
 from service.cli.bench.training import training
+from service.cli.cache_stats import stats
 from service.cli.evaluate import evaluate
 from service.cli.flags import Command
 from service.cli.import_checkpoint import import_checkpoint
@@ -53,7 +54,7 @@ for command in (serve, train, evaluate, info, verify, warm):
 app.command("import")(_reported(import_checkpoint))
 
 cache_app = typer.Typer(no_args_is_help=True, help="Look into a Redis store, or forget a user.")
-for command in (cache.stats, cache.ls, cache.get, cache.rm):
+for command in (stats, cache.ls, cache.get, cache.rm):
     cache_app.command()(_reported(command))
 app.add_typer(cache_app, name="cache")
 
