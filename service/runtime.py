@@ -52,7 +52,7 @@ class Runtime:
         settings = self.settings
         self.lifecycle.enter(Phase.LOADING)
         keep_freed_memory()
-        torch.set_num_threads(settings.threads or os.cpu_count() or 1)
+        torch.set_num_threads(settings.threads or num_engine_threads())
         checkpoint = self._checkpoint
         if checkpoint is None:
             checkpoint = await asyncio.to_thread(load, settings.checkpoint)
@@ -188,6 +188,13 @@ def pick_device(device: str) -> str:
     if device == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     return device
+
+
+def num_engine_threads() -> int:
+    """Of the cores this process may run on, all but the one that the event loop needs."""
+    has_affinity = hasattr(os, "sched_getaffinity")  # not on macOS
+    num_cores = len(os.sched_getaffinity(0)) if has_affinity else os.cpu_count() or 1
+    return max(1, num_cores - 1)
 
 
 def _describe(checkpoint: Checkpoint) -> dict[str, Any]:

@@ -98,10 +98,11 @@ class Settings(BaseSettings):
         "stated bound instead of equal ones; needs a `store_dtype` that is no wider",
     )
     threads: int = Field(
-        default=1,
+        default=0,
         ge=0,
-        description="CPU threads of the engine, 0 for every core; threads wait for each other by "
-        "spinning, so more than one pays off for wide models on cores that nobody else uses",
+        description="CPU threads of the engine; 0: one for each core but one, which reads requests "
+        "and writes answers. Threads wait for each other by spinning: no more than there are cores "
+        "that nobody else uses",
     )
     microbatch: int = Field(
         default=512,
