@@ -69,6 +69,7 @@ def short(monkeypatch: pytest.MonkeyPatch) -> None:
 def found(**changes: Any) -> EngineMeasurement:
     arguments: dict[str, Any] = {
         "device": "cpu",
+        "dtype": torch.float32,
         "microbatch": 5,
         "rounds": 2,
         "seed": 3,
@@ -169,6 +170,14 @@ def test_what_is_too_much_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
         "cached_request_speedup",
         "operation_ratio",
     }
+
+
+@pytest.mark.usefixtures("short")
+def test_the_floor_has_the_engines_dtype() -> None:
+    result = found(dtype=torch.bfloat16, rounds=1)
+    assert result.dtype == "bfloat16"
+    assert result.baselines == {}
+    assert set(result.ratios) == {name for name in RATIOS if not name.endswith("cached")}
 
 
 @pytest.mark.usefixtures("short")

@@ -74,16 +74,20 @@ def measure(
     shape: Shape,
     *,
     device: str,
+    dtype: torch.dtype,
     microbatch: int,
     rounds: int,
     seed: int,
     on_turn: OnTurn,
 ) -> EngineMeasurement:
-    """Random weights: speed does not depend on them, and scores must agree for any."""
+    """`dtype` is the engine's; the full forwards are measured beside an engine in float32.
+
+    Random weights: speed does not depend on them, and scores must agree for any.
+    """
     torch.manual_seed(seed)
     memory.forget_peaks()
     config = shape.config(capacity=int(shape.num_events * FACTORS[-1]))
-    engine = Engine(HSTU(config), device)
+    engine = Engine(HSTU(config), device, dtype)
     return _Measuring(engine, shape, microbatch).run(rounds, on_turn)
 
 
@@ -101,12 +105,15 @@ class _Measuring:
         self._users = self._add_batches()
         self._growth = Growth(engine, shape, self._passes)
         full = FullForward(engine.network, self._user.history, self._user.request_time)
+        in_float32 = engine.pool.dtype == torch.float32
         self._baselines = Baselines(
-            full, self._user.candidates, max_operations=self._max_operations
+            full,
+            self._user.candidates,
+            max_operations=self._max_operations if in_float32 else 0,
         )
 
     def run(self, rounds: int, on_turn: OnTurn) -> EngineMeasurement:
-        device, dtype = self._engine.device, self._engine.network.items.weight.dtype
+        device, dtype = self._engine.device, self._engine.pool.dtype
         contenders: dict[str, Callable[[], object]] = {
             label(*key): each.run for key, each in self._measured.items()
         }

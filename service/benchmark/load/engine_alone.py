@@ -22,7 +22,6 @@ from model.engine.mfalcon import Microbatch, microbatches
 from model.engine.state import UserState
 from model.history import Event, History
 from service.benchmark.load.traffic import Plan, Visitor, request_time, visitors
-from service.runtime import num_engine_threads
 
 MICROBATCH = 512
 
@@ -73,7 +72,7 @@ class EngineAlone:
 
 def main(folder: Path, threads: int) -> None:
     keep_freed_memory()
-    torch.set_num_threads(threads or num_engine_threads())  # as the service takes it
+    torch.set_num_threads(threads)
     plan = Plan(**json.loads(sys.stdin.readline())["plan"])
     engine = Engine(load(folder).network)
     alone = EngineAlone(engine, plan)

@@ -11,7 +11,7 @@ from service.benchmark.shapes import Shape
 class Setting:
     """What a person chooses; the same for every contender."""
 
-    threads: int  # of each engine; 0 for every core
+    threads: int  # of mfalcon's engine
     num_users: int
     budget_ms: float
     store: str  # as `mfalcon serve --store`

@@ -45,6 +45,10 @@ def engine(
     device: Annotated[
         Literal["auto", "cpu", "cuda"], typer.Option(help="auto takes a GPU if there is one")
     ] = "auto",
+    dtype: Annotated[
+        Literal["float32", "bfloat16"],
+        typer.Option(help="of the engine and of the floor; full forwards are float32's alone"),
+    ] = "float32",
     microbatch: Annotated[int, typer.Option(min=1, help="candidates of a user in a pass")] = 512,
     rounds: Rounds = 5,
     threads: Threads = 0,
@@ -67,7 +71,7 @@ def engine(
     if out is not None:
         out.mkdir(parents=True, exist_ok=True)
     found = [
-        _measure(each, device_name, microbatch, rounds, seed)
+        _measure(each, device_name, dtype, microbatch, rounds, seed)
         for each in _shapes(shape, device_name)
     ]
     result: dict[str, Any] = {"shapes": [asdict(each) for each in found]} | where()
@@ -93,8 +97,10 @@ def _shapes(name: Name, device: str) -> "list[Shape]":
 
 
 def _measure(
-    shape: "Shape", device: str, microbatch: int, rounds: int, seed: int
+    shape: "Shape", device: str, dtype: str, microbatch: int, rounds: int, seed: int
 ) -> "EngineMeasurement":
+    import torch
+
     from service.benchmark.engine.measure import measure
 
     with progress() as bar:
@@ -102,6 +108,7 @@ def _measure(
         return measure(
             shape,
             device=device,
+            dtype=getattr(torch, dtype),
             microbatch=microbatch,
             rounds=rounds,
             seed=seed,
@@ -186,6 +193,6 @@ def _notes(found: "EngineMeasurement") -> str:
     for name, each in found.baselines.items():
         if each.num_timed < found.shape.num_candidates:
             lines.append(f"{name}: scaled from {each.num_timed} candidates to all")
-    missing = {"loop", "batched"} - set(found.baselines)
+    missing = {"loop", "batched"} - set(found.baselines) if found.dtype == "float32" else set()
     lines += [f"{name}: left out, one forward is too much here" for name in sorted(missing)]
     return "\n".join(lines) + "\n"

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from service.cli.bench.options import prepare
 from service.cli.output import progress
 
 if TYPE_CHECKING:
@@ -19,12 +20,21 @@ Users = Annotated[int, typer.Option(min=16, help="returning users")]
 Seconds = Annotated[float, typer.Option(min=0.1, help="seconds of each turn")]
 Store = Annotated[str, typer.Option(help="of user states, as `mfalcon serve --store`")]
 EngineThreads = Annotated[
-    int, typer.Option(min=0, help="CPU threads of mfalcon's engine; 0 takes every core")
+    int, typer.Option(min=0, help="CPU threads of mfalcon's engine, as `mfalcon serve --threads`")
 ]
 
 COLUMNS = ["whole/s", "in time/s", "share", "p50 ms", "p99 ms", "cut", "failed"]
 """Answers a second with every candidate scored, those of them within the budget and their share of
 the requests, percentiles of whole answers, answers cut short by the budget, and failures."""
+
+
+def engine_threads(threads: int) -> int:
+    """As many as the service takes; this process, which tells them, has as many."""
+    from service.runtime import num_engine_threads
+
+    threads = threads or num_engine_threads()
+    prepare(threads)
+    return threads
 
 
 @contextmanager

@@ -13,6 +13,7 @@ from service.cli.bench.loads import (
     Store,
     Users,
     cells,
+    engine_threads,
     turns_shown,
 )
 from service.cli.bench.options import Rounds
@@ -26,7 +27,7 @@ def recompute(
     shape: ShapeName = "mid",
     budget_ms: Annotated[float, typer.Option(min=1, help="what an answer may take")] = 50.0,
     users: Users = 24,
-    threads: EngineThreads = 1,
+    threads: EngineThreads = 0,
     recompute_threads: Annotated[
         int, typer.Option(min=0, help="CPU threads of the other service; 0 takes every core")
     ] = 0,
@@ -46,7 +47,7 @@ def recompute(
     from service.benchmark.shapes import SHAPES
 
     setting = Setting(
-        threads=threads,
+        threads=engine_threads(threads),
         num_users=users,
         budget_ms=budget_ms,
         store=store,

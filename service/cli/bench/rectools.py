@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from service.cli.bench.loads import EngineThreads, Store, turns_shown
-from service.cli.bench.options import Rounds, prepare
+from service.cli.bench.loads import EngineThreads, Store, engine_threads, turns_shown
+from service.cli.bench.options import Rounds
 from service.cli.output import Output, machine_line, print_json, print_table, say, where
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ _LABELS = {
 
 
 def rectools(
-    threads: EngineThreads = 1,
+    threads: EngineThreads = 0,
     store: Store = "memory",
     rounds: Rounds = 5,
     seed: int = 0,
@@ -37,9 +37,8 @@ def rectools(
     from service.benchmark.peers.rectools_contest import measure_rectools
     from service.benchmark.shapes import SHAPES
 
-    prepare(threads)
     setting = Setting(
-        threads=threads,
+        threads=engine_threads(threads),
         num_users=1,
         budget_ms=_BUDGET_MS,
         store=store,

@@ -13,6 +13,7 @@ from service.cli.bench.loads import (
     Store,
     Users,
     cells,
+    engine_threads,
     turns_shown,
 )
 from service.cli.bench.options import Rounds
@@ -27,7 +28,7 @@ _BUDGET_MS = 1000.0
 def serving(
     shape: ShapeName = "ml-1m",
     users: Users = 64,
-    threads: EngineThreads = 1,
+    threads: EngineThreads = 0,
     store: Store = "embedded",
     seconds: Seconds = 3.0,
     rounds: Rounds = 5,
@@ -44,7 +45,7 @@ def serving(
     from service.benchmark.shapes import SHAPES
 
     setting = Setting(
-        threads=threads,
+        threads=engine_threads(threads),
         num_users=users,
         budget_ms=_BUDGET_MS,
         store=store,
