@@ -1,0 +1,183 @@
+"""Owns the two attention kernels on paged K and V: event rows, and candidates.
+
+    out_i = sum over visible j of SiLU(q_i . k_j + bias_ij) v_j / divisor_i
+
+A program runs one tile of rows of one user and one head, over that user's pages, `block_keys` keys
+at a time. Every sum is over the row's own keys in their order, so no row depends on another.
+
+A page is loaded whole, whatever lies behind the last row: an unused key spoils only its own
+column, which the mask takes out, and unused values are not loaded. A load whose mask ends
+anywhere could not be one of 16 bytes.
+
+Legend: r a row of the tile, j a key, d a number of a head.
+"""
+
+import triton
+import triton.language as tl
+
+from model.kernels.triton.tile import (
+    BUCKETS_AT,
+    COUNT,
+    NUM_FIELDS,
+    PAGE_ROWS,
+    PAGES_AT,
+    POSITION,
+    ROW,
+)
+
+
+@triton.jit(do_not_specialize_on_alignment=["tiles", "pages"])
+def attend_events(
+    out,  # (R, H * V) float32
+    q,  # (R, H, K) float32, rows `q_stride` apart
+    tiles,
+    pages,
+    buckets,
+    position,  # (G, distances) float32
+    time,  # (G, time buckets) float32
+    layer_at,  # where the layer begins in a page, in numbers
+    q_stride,
+    num_distances,
+    position_step,  # between the tables of two heads; 0: they share one
+    time_step,
+    divisor,  # 0: the number of keys a row sees
+    qk_dim: tl.constexpr,
+    v_dim: tl.constexpr,
+    number: tl.constexpr,
+    block_rows: tl.constexpr,
+    block_keys: tl.constexpr,
+    block_k: tl.constexpr,
+    block_v: tl.constexpr,
+):
+    """Event rows: row `i` of a user sees keys 0 to i."""
+    record, head = tiles + tl.program_id(0) * NUM_FIELDS, tl.program_id(1)
+    count, first = tl.load(record + COUNT).to(tl.int32), tl.load(record + POSITION).to(tl.int32)
+    r, d, v = tl.arange(0, block_rows), tl.arange(0, block_k), tl.arange(0, block_v)
+    row = tl.load(record + ROW) + r
+    queries = _rows(q, row, q_stride, head, r < count, d, qk_dim).to(number)
+    index = first + r
+    num_keys = first + count
+    num_pages = tl.cdiv(num_keys, PAGE_ROWS)
+    bucket_rows = tl.multiple_of(tl.load(record + BUCKETS_AT), PAGE_ROWS) + r * (
+        num_pages * PAGE_ROWS
+    )
+    head_at = layer_at + head * (PAGE_ROWS * (qk_dim + v_dim))
+    pages_of = pages + tl.load(record + PAGES_AT)
+    sums = tl.zeros((block_rows, block_v), tl.float32)
+    for start in range(0, num_keys, block_keys):
+        j = start + tl.arange(0, block_keys)
+        page = _pages(pages_of, j, num_pages, number) + head_at
+        keys = _keys(page, j, d, qk_dim)
+        bucket = tl.load(
+            buckets + bucket_rows[:, None] + j[None, :],
+            mask=(r < count)[:, None] & (j < num_pages * PAGE_ROWS)[None, :],
+            other=0,
+        ).to(tl.int32)
+        distance = tl.minimum(tl.maximum(index[:, None] - j[None, :], 0), num_distances - 1)
+        bias = tl.load(position + head * position_step + distance)
+        bias += tl.load(time + head * time_step + bucket)
+        scores = tl.dot(queries, keys, input_precision="ieee") + bias
+        weights = tl.where(j[None, :] <= index[:, None], scores * tl.sigmoid(scores), 0.0)
+        values = _values(page, j, v, num_keys, qk_dim, v_dim)
+        sums = tl.dot(weights.to(number), values, sums, input_precision="ieee")
+    divisors = tl.where(divisor == 0, (index + 1).to(tl.float32), divisor)
+    tl.store(
+        out + row[:, None] * (tl.num_programs(1) * v_dim) + head * v_dim + v[None, :],
+        sums / divisors[:, None],
+        mask=(r < count)[:, None] & (v < v_dim)[None, :],
+    )
+
+
+@triton.jit(do_not_specialize_on_alignment=["tiles", "pages"])
+def attend_candidates(
+    out,  # (R, H * V) float32
+    q,  # (R, H, K) float32, rows `q_stride` apart
+    k,  # (R, H, K) float32, rows `k_stride` apart
+    v,  # (R, H, V) float32, rows `v_stride` apart
+    tiles,
+    pages,
+    buckets,
+    position,  # (G, distances) float32
+    time,  # (G, time buckets) float32
+    layer_at,  # where the layer begins in a page, in numbers
+    q_stride,
+    k_stride,
+    v_stride,
+    num_distances,
+    position_step,  # between the tables of two heads; 0: they share one
+    time_step,
+    divisor,  # 0: the number of keys a row sees
+    qk_dim: tl.constexpr,
+    v_dim: tl.constexpr,
+    number: tl.constexpr,
+    block_rows: tl.constexpr,
+    block_keys: tl.constexpr,
+    block_k: tl.constexpr,
+    block_v: tl.constexpr,
+):
+    """Candidates: each sees all keys of its user, with the biases of all others, and itself."""
+    record, head = tiles + tl.program_id(0) * NUM_FIELDS, tl.program_id(1)
+    count, num_keys = tl.load(record + COUNT).to(tl.int32), tl.load(record + POSITION).to(tl.int32)
+    r, d, c = tl.arange(0, block_rows), tl.arange(0, block_k), tl.arange(0, block_v)
+    row = tl.load(record + ROW) + r
+    queries = _rows(q, row, q_stride, head, r < count, d, qk_dim).to(number)
+    num_pages = tl.cdiv(num_keys, PAGE_ROWS)
+    bucket_row = tl.multiple_of(tl.load(record + BUCKETS_AT), PAGE_ROWS)
+    head_at = layer_at + head * (PAGE_ROWS * (qk_dim + v_dim))
+    pages_of = pages + tl.load(record + PAGES_AT)
+    sums = tl.zeros((block_rows, block_v), tl.float32)
+    for start in range(0, num_keys, block_keys):
+        j = start + tl.arange(0, block_keys)
+        page = _pages(pages_of, j, num_pages, number) + head_at
+        keys = _keys(page, j, d, qk_dim)
+        bucket = tl.load(buckets + bucket_row + j, mask=j < num_keys, other=0).to(tl.int32)
+        distance = tl.minimum(tl.maximum(num_keys - j, 0), num_distances - 1)
+        bias = tl.load(position + head * position_step + distance)
+        bias += tl.load(time + head * time_step + bucket)
+        scores = tl.dot(queries, keys, input_precision="ieee") + bias[None, :]
+        weights = tl.where((j < num_keys)[None, :], scores * tl.sigmoid(scores), 0.0)
+        values = _values(page, j, c, num_keys, qk_dim, v_dim)
+        sums = tl.dot(weights.to(number), values, sums, input_precision="ieee")
+    # Read again: registers are what the loop has least of.
+    own_queries = _rows(q, row, q_stride, head, r < count, d, qk_dim)
+    own_keys = _rows(k, row, k_stride, head, r < count, d, qk_dim)
+    own_values = _rows(v, row, v_stride, head, r < count, c, v_dim)
+    own_bias = tl.load(position + head * position_step) + tl.load(time + head * time_step)
+    own_scores = tl.sum(own_queries * own_keys, 1) + own_bias
+    sums += (own_scores * tl.sigmoid(own_scores))[:, None] * own_values
+    divisors = tl.where(divisor == 0, (num_keys + 1).to(tl.float32), divisor)
+    tl.store(
+        out + row[:, None] * (tl.num_programs(1) * v_dim) + head * v_dim + c[None, :],
+        sums / divisors,
+        mask=(r < count)[:, None] & (c < v_dim)[None, :],
+    )
+
+
+@triton.jit
+def _rows(x, row, stride, head, is_row, d, dim: tl.constexpr):
+    """The head's part of rows of the call: (r, d)"""
+    at = x + row[:, None] * stride + head * dim + d[None, :]
+    return tl.load(at, mask=is_row[:, None] & (d < dim)[None, :], other=0.0)
+
+
+@triton.jit
+def _pages(pages, j, num_pages, number: tl.constexpr):
+    """Pointers to the page of each key (j); behind the last page, to that one again."""
+    address = tl.load(pages + tl.minimum(j // PAGE_ROWS, num_pages - 1))
+    # What can not be seen in a number that was loaded; else each access would be of one number.
+    same: tl.constexpr = min(j.shape[0], PAGE_ROWS.value)
+    return tl.max_constancy(tl.multiple_of(address.to(tl.pointer_type(number)), 64), same)
+
+
+@triton.jit
+def _keys(page, j, d, qk_dim: tl.constexpr):
+    """(d, j)"""
+    at = page[None, :] + d[:, None] * PAGE_ROWS + (j % PAGE_ROWS)[None, :]
+    return tl.load(at, mask=(d < qk_dim)[:, None], other=0.0)
+
+
+@triton.jit
+def _values(page, j, v, num_keys, qk_dim: tl.constexpr, v_dim: tl.constexpr):
+    """(j, v)"""
+    at = page[:, None] + qk_dim * PAGE_ROWS + (j % PAGE_ROWS)[:, None] * v_dim + v[None, :]
+    return tl.load(at, mask=(j < num_keys)[:, None] & (v < v_dim)[None, :], other=0.0)
