@@ -49,8 +49,8 @@ unit: $(VENV)/.test  ## All tests, a real Valkey or Redis included
 load: $(VENV)/.test  ## 30 s of Locust against the running service
 	$(BIN)/python -m loadtests
 
-bench: $(VENV)/.serve  ## Cached scoring against full forwards
-	$(BIN)/mfalcon bench --shape mlwhiz
+bench: $(VENV)/.serve  ## The engine against the arithmetic and full forwards, in minutes
+	$(BIN)/mfalcon bench engine
 
 # RecTools comes without its dependencies: before Python 3.13 it asks for NumPy 1, but runs on 2.
 $(PARITY)/.installed: pyproject.toml constraints.txt $(NATIVE)

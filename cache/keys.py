@@ -40,22 +40,22 @@ class StateKey:
         The braces are the Redis Cluster hash tag, so all of a user's keys share a slot. The
         user id is percent-encoded: none of its characters can end the tag or the field.
         """
-        return f"{self._prefix}{self.fingerprint.hex()}"
+        return f"{_prefix(self.user_id)}{self.fingerprint.hex()}"
 
-    @property
-    def pattern(self) -> str:
+    @staticmethod
+    def pattern_of(user_id: str) -> str:
         """What the names of the user's states match, whatever the model, and no other user's.
 
-        Percent-encoding leaves none of the characters that a pattern gives a meaning.
+        Percent-encoding leaves none of the characters that a pattern gives a meaning. A name of the
+        same hash slot as theirs.
         """
-        return f"{self._prefix}*"
+        return f"{_prefix(user_id)}*"
 
     @staticmethod
     def pattern_of_all() -> str:
         """What the names of all states match."""
         return "mf:{*}:*"
 
-    @property
-    def _prefix(self) -> str:
-        user = quote(self.user_id, safe="", errors="surrogatepass")
-        return f"mf:{{{user}}}:"
+
+def _prefix(user_id: str) -> str:
+    return f"mf:{{{quote(user_id, safe='', errors='surrogatepass')}}}:"

@@ -8,13 +8,18 @@ from dataclasses import dataclass
 
 from cache.header import HEADER_BYTES, Header, new_lineage
 from cache.keys import StateKey
-from cache.store import Append, Entry, Found, Held, follows, require_owner
+from cache.store import BEGUN_S, Append, Entry, Found, Held, follows, require_owner
 
 
 @dataclass(frozen=True, slots=True)
 class _Kept:
     found: Found
-    expires_at_s: float
+    used_at_s: float
+    ttl_s: int
+
+    @property
+    def expires_at_s(self) -> float:
+        return self.used_at_s + self.ttl_s
 
     @property
     def num_bytes(self) -> int:
@@ -40,13 +45,14 @@ class MemoryStore:
         self._max_bytes = max_bytes
         self._ttl_s = ttl_s
         self._clock = clock
-        # Every use renews the time to live, so the least recently used is also the next to expire.
-        self._held: OrderedDict[StateKey, _Kept] = OrderedDict()
+        # Each in order of use, which renews the time to live and so is the order of expiry, too.
+        self._begun: OrderedDict[StateKey, _Kept] = OrderedDict()
+        self._states: OrderedDict[StateKey, _Kept] = OrderedDict()
         self._num_bytes = 0
         self._evictions = 0
 
     def __len__(self) -> int:
-        return len(self._held)
+        return len(self._begun) + len(self._states)
 
     @property
     def num_bytes(self) -> int:
@@ -105,59 +111,65 @@ class MemoryStore:
     async def delete(self, key: StateKey, *, timeout_s: float | None = None) -> bool:
         del timeout_s  # Nothing is waited for.
         self._expire()
-        theirs = [held for held in self._held if held.user_id == key.user_id]
-        gone = [self._drop(held) for held in theirs]
-        return any(held.found.entry for held in gone)
+        theirs = [one for held in self._both for one in held if one.user_id == key.user_id]
+        gone = [self._drop(one) for one in theirs]
+        return any(kept.found.entry for kept in gone if kept)
 
     async def look(self, key: StateKey, *, timeout_s: float | None = None) -> Held | None:
         del timeout_s  # Nothing is waited for.
         self._expire()
-        held = self._held.get(key)
-        if held is None or held.found.entry is None:
+        kept = self._states.get(key)
+        if kept is None or kept.found.entry is None:
             return None
-        ttl_s = math.ceil(held.expires_at_s - self._clock())
-        return Held(key, held.found.entry.header, ttl_s)
+        ttl_s = math.ceil(kept.expires_at_s - self._clock())
+        return Held(key, kept.found.entry.header, ttl_s)
 
     async def ping(self) -> None:
         return
 
     async def close(self) -> None:
-        self._held.clear()
+        for held in self._both:
+            held.clear()
         self._num_bytes = 0
+
+    @property
+    def _both(self) -> tuple[OrderedDict[StateKey, _Kept], ...]:
+        return self._begun, self._states
 
     def _find(self, key: StateKey) -> Found | None:
         """What is held, its time to live renewed."""
         self._expire()
-        held = self._held.get(key)
-        if held is None:
+        kept = self._states.get(key) or self._begun.get(key)
+        if kept is None:
             return None
-        self._held[key] = _Kept(held.found, self._clock() + self._ttl_s)
-        self._held.move_to_end(key)
-        return held.found
+        self._hold(key, kept.found)
+        return kept.found
 
     def _hold(self, key: StateKey, found: Found) -> None:
         """In the place of what is held; others make room, the least recently used first."""
-        if key in self._held:
-            self._drop(key)
-        held = _Kept(found, self._clock() + self._ttl_s)
-        if held.num_bytes > self._max_bytes:
+        self._drop(key)
+        ttl_s = self._ttl_s if found.entry else min(BEGUN_S, self._ttl_s)
+        kept = _Kept(found, self._clock(), ttl_s)
+        if kept.num_bytes > self._max_bytes:
             self._evictions += 1
             return
-        self._held[key] = held
-        self._num_bytes += held.num_bytes
+        (self._states if found.entry else self._begun)[key] = kept
+        self._num_bytes += kept.num_bytes
         while self._num_bytes > self._max_bytes:
-            self._drop(next(iter(self._held)))
+            oldest = [next(iter(held.items())) for held in self._both if held]
+            self._drop(min(oldest, key=lambda item: item[1].used_at_s)[0])
             self._evictions += 1
 
-    def _drop(self, key: StateKey) -> _Kept:
-        held = self._held.pop(key)
-        self._num_bytes -= held.num_bytes
-        return held
+    def _drop(self, key: StateKey) -> _Kept | None:
+        kept = self._states.pop(key, None) or self._begun.pop(key, None)
+        self._num_bytes -= kept.num_bytes if kept else 0
+        return kept
 
     def _expire(self) -> None:
         now_s = self._clock()
-        while self._held:
-            key, held = next(iter(self._held.items()))
-            if held.expires_at_s > now_s:
-                return
-            self._drop(key)
+        for held in self._both:
+            while held:
+                key, kept = next(iter(held.items()))
+                if kept.expires_at_s > now_s:
+                    break
+                self._drop(key)

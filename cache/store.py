@@ -3,10 +3,14 @@
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Final, Protocol
 
 from cache.header import HEADER_BYTES, LINEAGE_BYTES, Buffer, Header, new_lineage, user_digest
 from cache.keys import StateKey
+
+BEGUN_S: Final = 600
+"""How long a key is kept that is only begun, unless states live shorter: longer than any request
+goes on between load and write, and short, as most who only ask for an unknown user never write."""
 
 
 class StoreUnavailable(Exception):
@@ -164,6 +168,7 @@ class StateStore(Protocol):
     ) -> Found:
         """As `get`, for those who mean to write: begins a lineage where it finds no state.
 
+        A lineage without a state is kept for `BEGUN_S` at most, however often it is found.
         `draw` gives the bytes to begin it with. Raises StoreFull if there is no state and no room
         to begin one.
         """

@@ -11,12 +11,12 @@ from typing import Final
 import structlog
 
 from service.history_provider import HistoryProvider, HistoryUnavailable
+from service.logs import SeldomWarning
 from service.states import Loaded
-from service.updates import Offer, Updates
+from service.updates import Applied, Offer, Updates
 
 _VAIN_S: Final = 60.0
 _MAX_VAIN: Final = 10_000
-_WARN_EVERY_S: Final = 30.0
 
 _log = structlog.get_logger("mfalcon.history")
 
@@ -27,7 +27,7 @@ class Backfill:
     def __init__(self, updates: Updates, provider: HistoryProvider | None) -> None:
         self._updates, self._provider = updates, provider
         self._vain = _Vain()
-        self._warned_at = -_WARN_EVERY_S
+        self._warn = SeldomWarning(_log, "history_unavailable")
 
     async def complete(
         self,
@@ -37,45 +37,34 @@ class Backfill:
         *,
         history_size: int | None = None,
         timeout_s: float | None = None,
-    ) -> Offer:
-        """The offer with the user's past, if the service lacks it and the provider tells it.
+    ) -> Applied:
+        """The offer on top of what is held, with the user's past if that is lacking and told.
 
         It is lacking where the store gave nothing, or less than `history_size` events.
         """
-        if self._provider is None or offer.replace or not self._lacks(loaded, offer, history_size):
-            return offer
+        held = loaded.stored.state.history
+        applied = self._updates.apply(offer, held)
+        is_short = history_size is not None and history_size > applied.history.num_known
+        is_lacking = not offer.replace and (loaded.status != "hit" or is_short)
+        if self._provider is None or not is_lacking:
+            return applied
         # What is written now would pass for the whole history from now on, so it is asked for anew.
         is_first_write = loaded.status != "hit" and bool(offer.events)
         if not is_first_write and self._vain.has(user_id):
-            return offer
+            return applied
         try:
             past = await self._provider.ask(user_id, timeout_s)
         except HistoryUnavailable as error:
-            self._warn(str(error))
-            return replace(offer, lacks_past=True)
-        completed = replace(offer, past=past)
-        if self._num_known(loaded, completed) == self._num_known(loaded, offer):
+            self._warn(detail=str(error))
+            return replace(applied, offer=replace(offer, lacks_past=True))
+        completed = self._updates.apply(replace(offer, past=past), held)
+        if completed.history.num_known == applied.history.num_known:
             self._vain.add(user_id)
         return completed
 
     async def close(self) -> None:
         if self._provider is not None:
             await self._provider.close()
-
-    def _lacks(self, loaded: Loaded, offer: Offer, history_size: int | None) -> bool:
-        if loaded.status != "hit":
-            return True
-        return history_size is not None and history_size > self._num_known(loaded, offer)
-
-    def _num_known(self, loaded: Loaded, offer: Offer) -> int:
-        history, _ = self._updates.apply(offer, loaded.stored.state.history)
-        return history.num_known
-
-    def _warn(self, detail: str) -> None:
-        now = time.monotonic()
-        if now - self._warned_at >= _WARN_EVERY_S:
-            self._warned_at = now
-            _log.warning("history_unavailable", detail=detail)
 
 
 class _Vain:

@@ -106,6 +106,14 @@ class Metrics:
             "State writes that lost to another writer and were redone",
             registry=registry,
         )
+        self.unstored = Counter(
+            "mfalcon_unstored",
+            "Requests whose events were not stored: gone, their state was deleted or evicted since "
+            "it was read; overtaken by other writers; store, it did not answer or had no room; "
+            "history, the provider did not answer; error, as logged",
+            ["reason"],
+            registry=registry,
+        )
         self.queue_depth = Gauge(
             "mfalcon_queue_requests", "Requests waiting for the engine", registry=registry
         )

@@ -33,7 +33,7 @@ from service.schemas import (
 )
 from service.settings import Settings
 from service.states import Loaded, UserStates
-from service.updates import Offer, Updates
+from service.updates import Applied, Offer, Unstored, Updates
 
 _log = structlog.get_logger("mfalcon.recommender")
 _GRACE_S = 5.0
@@ -59,7 +59,9 @@ class Recommender:
     def __init__(self, parts: Parts) -> None:
         self.checkpoint, self.engine, self.states = parts.checkpoint, parts.engine, parts.states
         self._thread, self._settings, self._metrics = parts.thread, parts.settings, parts.metrics
-        self._updates = Updates(parts.checkpoint, parts.engine, parts.thread, parts.states)
+        self._updates = Updates(
+            parts.checkpoint, parts.engine, parts.thread, parts.states, parts.metrics
+        )
         self._backfill = Backfill(self._updates, parts.provider)
         self._answering = Answering(parts.checkpoint, parts.engine, parts.metrics)
         self._writes: set[asyncio.Task[None]] = set()
@@ -82,14 +84,13 @@ class Recommender:
         candidates, missing = self._candidates(request)
         async with self.states.turn(request.user_id) as turn:
             asked = time.monotonic()
-            loaded, offer = await self._held(
+            loaded, applied = await self._held(
                 request.user_id, offer, deadline=deadline, history_size=request.history_size
             )
             cache_ms = (time.monotonic() - asked) * 1000
-            history, _ = self._updates.apply(offer, loaded.stored.state.history)
             job = RankJob(
                 state=loaded.stored.state,
-                history=history,
+                history=applied.history,
                 request_time=_now_s() if request.request_time is None else request.request_time,
                 candidates=candidates,
                 num_retrieved=max(request.num_results, self._settings.retrieval_candidates),
@@ -102,16 +103,16 @@ class Recommender:
             if ranking is not None and ranking.encoded.num_encoded:
                 num_rows = ranking.encoded.num_encoded - 1
                 self.states.costs.encoded(num_rows, ranking.encode_ms / 1000)
-            if history is not loaded.stored.state.history:
+            if applied.history is not loaded.stored.state.history:
                 # Answered first, written behind; the user's next request waits for the write.
                 state = None if ranking is None else ranking.encoded.state
-                turn.lasts_until(self._write_behind(request.user_id, loaded, offer, state))
+                turn.lasts_until(self._write_behind(request.user_id, loaded, applied, state))
         return self._answering.answer(
             request,
             job,
             ranking,
             loaded,
-            offer,
+            applied.offer,
             request_id=request_id,
             missing_item_ids=list(dict.fromkeys(missing + offer.missing_item_ids)),
             cache_ms=cache_ms,
@@ -126,8 +127,8 @@ class Recommender:
         """
         offer = self._offer(request.events, request.history_mode)
         async with self.states.turn(request.user_id):
-            loaded, offer = await self._held(request.user_id, offer)
-            outcome = await self._updates.store(request.user_id, loaded, offer)
+            loaded, applied = await self._held(request.user_id, offer)
+            outcome = await self._updates.store(request.user_id, loaded, applied)
         return EventsResponse(
             request_id=request_id,
             user_id=request.user_id,
@@ -156,8 +157,8 @@ class Recommender:
         *,
         deadline: Deadline | None = None,
         history_size: int | None = None,
-    ) -> tuple[Loaded, Offer]:
-        """What is held of the user, and the offer with what else is known."""
+    ) -> tuple[Loaded, Applied]:
+        """What is held of the user, and the offer on top of it and of what else is known."""
 
         def half_s() -> float | None:
             """Of what is left: whoever hangs leaves the other half to rank in."""
@@ -166,12 +167,12 @@ class Recommender:
         # A history without events is no reason to pass a state over: it has to be written down.
         num_known = len(offer.events) if offer.replace and offer.events else None
         loaded = await self.states.load(user_id, half_s(), num_known=num_known)
-        offer = await self._backfill.complete(
+        applied = await self._backfill.complete(
             user_id, loaded, offer, history_size=history_size, timeout_s=half_s()
         )
         source = loaded.tier or ("recomputed" if loaded.status == "recomputed" else "none")
-        self._metrics.sources.labels("provider" if offer.past else source).inc()
-        return loaded, offer
+        self._metrics.sources.labels("provider" if applied.offer.past else source).inc()
+        return loaded, applied
 
     async def _rank(self, job: RankJob) -> Ranking | None:
         """None if the deadline passed before the engine was free."""
@@ -186,14 +187,15 @@ class Recommender:
             ) from error
 
     def _write_behind(
-        self, user_id: str, loaded: Loaded, offer: Offer, state: UserState | None
+        self, user_id: str, loaded: Loaded, applied: Applied, state: UserState | None
     ) -> asyncio.Task[None]:
         async def write() -> None:
             with self._metrics.stage_seconds.labels("write").time():
                 try:
-                    await self._updates.store(user_id, loaded, offer, state)
+                    await self._updates.store(user_id, loaded, applied, state)
                 except Exception as error:
                     # The answer is out; the user's next request finds the old state.
+                    self._metrics.unstored.labels(Unstored.ERROR).inc()
                     _log.error("state_not_written", exc_info=error)
 
         task = asyncio.create_task(write())

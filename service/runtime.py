@@ -56,7 +56,9 @@ class Runtime:
         checkpoint = self._checkpoint
         if checkpoint is None:
             checkpoint = await asyncio.to_thread(load, settings.checkpoint)
-        engine = Engine(checkpoint.network, pick_device(settings.device))
+        engine = Engine(
+            checkpoint.network, pick_device(settings.device), getattr(torch, settings.dtype)
+        )
         self.lifecycle.enter(Phase.WARMING)
         self._thread = EngineThread(max_queue=settings.max_queue)
         self.metrics.queue_depth.set_function(lambda: self._thread.depth if self._thread else 0)
@@ -94,6 +96,7 @@ class Runtime:
             cacheability=checkpoint.cacheability.exactness,
             device=str(engine.device),
             kernels=engine.kernels,
+            dtype=settings.dtype,
             threads=torch.get_num_threads(),
             tier=states.tier,
         )

@@ -16,11 +16,11 @@ from model.engine.state import UserState
 from service.codec import StateCodec, StoredState
 from service.cost import CostModel
 from service.device_tier import DeviceTier
+from service.logs import SeldomWarning
 from service.metrics import Metrics
 from service.schemas import Tier
 
 _log = structlog.get_logger("mfalcon.states")
-_WARN_EVERY_S = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +91,7 @@ class UserStates:
         self.costs = CostModel()
         metrics.watch_costs(self.costs)
         self._queues: dict[str, _Queue] = {}
-        self._warned_at = -_WARN_EVERY_S
+        self._warn = SeldomWarning(_log, "store_unavailable")
 
     def turn(self, user_id: str) -> Turn:
         """Requests of one user one after another; of different users side by side."""
@@ -243,7 +243,4 @@ class UserStates:
         self._metrics.store_errors.labels(op=op).inc()
         if isinstance(error, StoreFull):
             self._on_full()
-        now = time.monotonic()
-        if now - self._warned_at >= _WARN_EVERY_S:
-            self._warned_at = now
-            _log.warning("store_unavailable", op=op, detail=str(error))
+        self._warn(op=op, detail=str(error))

@@ -1,11 +1,13 @@
 """Owns the fixtures that more than one package's tests use."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 
 import pytest
-import redis
+import redis.asyncio
 
+from cache import RedisStore
+from tests.cache.entries import TTL_S
 from tests.redis_server import RedisServer, given_server, started
 
 # Networks in tests are tiny: threads that spin for each other cost more than they give, above all
@@ -45,3 +47,17 @@ def spare_redis_server() -> Iterator[RedisServer]:
     """A running server of this test's own, to kill and to pause."""
     with started() as server:
         yield server
+
+
+@pytest.fixture
+async def client(redis_url: str) -> AsyncIterator[redis.asyncio.Redis]:
+    """Redis-py's own client, to look and to meddle behind the store's back."""
+    async with redis.asyncio.Redis.from_url(redis_url) as made:
+        yield made
+
+
+@pytest.fixture
+async def remote(redis_url: str) -> AsyncIterator[RedisStore]:
+    made = RedisStore.from_url(redis_url, ttl_s=TTL_S, timeout_s=10.0)
+    yield made
+    await made.close()

@@ -15,7 +15,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
 from cache.breaker import NUM_FAILURES, BreakerState
-from cache.redis.node import Command, Failed, Node, PoolBusy, Session, Skipped
+from cache.redis.node import Failed, Node, PoolBusy, Session, Skipped
 from cache.redis.route import Cluster, OneServer, Route, Sentinels, UnknownPrimary
 from cache.redis.url import Access, Address, Target, Topology, parse
 from cache.store import StoreFull, StoreUnavailable
@@ -101,15 +101,6 @@ class RedisClient:
         """Servers that are not asked for now, sentinels included."""
         return sum(node.is_skipped for node in (*self._nodes.values(), *self._sentinels))
 
-    async def read(self, name: str, command: Command, *, timeout_s: float | None = None) -> Any:
-        """The reply to a command on a key that may be carried out twice."""
-
-        async def once(session: Session) -> Any:
-            (reply,) = await session.call(command)
-            return reply
-
-        return await self.run(name, once, is_read=True, timeout_s=timeout_s)
-
     async def run(
         self,
         name: str,
@@ -120,7 +111,8 @@ class RedisClient:
     ) -> T:
         """What the operation returns, at the server of a key. Raises StoreUnavailable.
 
-        `timeout_s` bounds all of it, beside the bounds on its steps.
+        `timeout_s` bounds all of it, beside the bounds on its steps. A bug in the operation is no
+        outage: it is raised as it is.
         """
         try:
             running = self._run(name, operation, is_read)

@@ -26,8 +26,9 @@ async def read_policy(session: Session) -> MemoryPolicy | None:
         (text,) = await session.call(("INFO", "memory"))
     except exceptions.ResponseError:
         return None
-    lines = (line.partition(":") for line in text.decode().splitlines())
+    lines = (line.partition(":") for line in text.decode(errors="replace").splitlines())
     told = {name: value for name, _, value in lines}
-    if "maxmemory_policy" not in told:
+    max_bytes = told.get("maxmemory", "0")
+    if "maxmemory_policy" not in told or not max_bytes.isdecimal():
         return None
-    return MemoryPolicy(int(told.get("maxmemory", 0)), told["maxmemory_policy"])
+    return MemoryPolicy(int(max_bytes), told["maxmemory_policy"])

@@ -8,14 +8,15 @@ That holds for a cancelled greeting too, which redis-py's own pool would hand to
 import asyncio
 import math
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
 from redis import exceptions
 
 from cache.breaker import Breaker, BreakerState
+from cache.redis.replies import require_sound
 from cache.redis.url import Access, Address
 
 T = TypeVar("T")
@@ -57,10 +58,15 @@ class Session:
 
     async def call(self, *commands: Command) -> list[Any]:
         """The replies to commands that travel together; see `_exchange`."""
-        if not self.asking:
-            return await self._exchange(self.connection.pack_commands(commands), len(commands))
-        pairs = [part for command in commands for part in (("ASKING",), command)]
-        return (await self._exchange(self.connection.pack_commands(pairs), len(pairs)))[1::2]
+        pack = self.connection.pack_commands
+        if self.asking:
+            pairs = [part for command in commands for part in (("ASKING",), command)]
+            replies = (await self._exchange(pack(pairs), len(pairs)))[1::2]
+        else:
+            replies = await self._exchange(pack(commands), len(commands))
+        for command, reply in zip(commands, replies, strict=True):
+            require_sound(str(command[0]), reply)
+        return replies
 
     async def transaction(self, packed: Sequence[bytes | memoryview]) -> bool:
         """Whether a packed command was carried out: not if a watched key had changed."""
@@ -68,6 +74,7 @@ class Session:
         pack = self.connection.pack_commands
         whole = (*pack(before), *packed, *pack([("EXEC",)]))
         *_, done = await self._exchange(whole, len(before) + 2)
+        require_sound("EXEC", done)
         if done and isinstance(done[0], Exception):
             raise done[0]
         return done is not None
@@ -88,15 +95,16 @@ class Session:
 
         A reply that the key holds another type of value is None: nothing of ours is there.
         """
-        await self._send(packed)
         replies: list[Any] = []
-        for _ in range(num_replies):
-            try:
-                replies.append(await self.connection.read_response(disable_decoding=True))
-            except exceptions.ResponseError as error:
-                if not str(error).startswith("WRONGTYPE"):
-                    raise
-                replies.append(None)
+        with _garbled():
+            await self._send(packed)
+            for _ in range(num_replies):
+                try:
+                    replies.append(await self.connection.read_response(disable_decoding=True))
+                except exceptions.ResponseError as error:
+                    if not str(error).startswith("WRONGTYPE"):
+                        raise
+                    replies.append(None)
         return replies
 
 
@@ -124,6 +132,8 @@ class Node:
     async def run(self, operation: Callable[[Session], Awaitable[T]], *, asking: bool = False) -> T:
         """What the operation returns, over a connection that it has for itself.
 
+        What else it raises is its own bug: it passes, and says nothing about the server.
+
         Raises:
             Failed: it could not be carried out, or not to the end.
         """
@@ -144,8 +154,9 @@ class Node:
             if time.monotonic() - began_s >= _PATIENCE * self._access.wait_s:
                 works, self._last_error = False, "no answer"
             raise
-        except Exception as error:
-            # Not only redis-py's errors: what it makes of a garbled reply can be anything.
+        except exceptions.DataError:
+            raise  # Of what was to be sent.
+        except (exceptions.RedisError, OSError) as error:
             works, self._last_error = _works(error), str(error)
             raise Failed(self.address, error, sent=sent) from None
         else:
@@ -191,16 +202,28 @@ class Node:
 
 async def _make_ready(connection: Any) -> None:
     """Connect it, anew if the server has closed it while it was idle."""
-    await connection.connect()
-    # Its name changed in redis-py 8.
-    can_read = getattr(connection, "can_read", None) or connection.can_read_destructive
-    try:
-        is_stale = await can_read()
-    except (exceptions.RedisError, OSError):
-        is_stale = True
-    if is_stale:
-        await connection.disconnect(nowait=True)
+    with _garbled():
         await connection.connect()
+        # Its name changed in redis-py 8.
+        can_read = getattr(connection, "can_read", None) or connection.can_read_destructive
+        try:
+            is_stale = await can_read()
+        except (exceptions.RedisError, OSError):
+            is_stale = True
+        if is_stale:
+            await connection.disconnect(nowait=True)
+            await connection.connect()
+
+
+@contextmanager
+def _garbled() -> Iterator[None]:
+    """Around redis-py alone: what it raises of a garbled reply can be anything."""
+    try:
+        yield
+    except (exceptions.RedisError, OSError):
+        raise
+    except Exception as error:
+        raise exceptions.InvalidResponse(f"{type(error).__name__}: {error}") from error
 
 
 def _works(error: Exception) -> bool | None:

@@ -6,12 +6,14 @@ from functools import partial
 
 from redis import exceptions
 
-from cache.header import DIGEST_BYTES, HEADER_BYTES, LINEAGE_BYTES, Header, new_lineage
+from cache.header import HEADER_BYTES, LINEAGE_BYTES, Buffer, Header, new_lineage
 from cache.keys import StateKey
 from cache.redis.client import BreakerChange, RedisClient, ignore_change
+from cache.redis.keyspace import FIRST, all_names, look, scan_states, unlink
 from cache.redis.memory_policy import MemoryPolicy, read_policy
-from cache.redis.node import Command, Session
+from cache.redis.node import Session
 from cache.store import (
+    BEGUN_S,
     Append,
     Entry,
     Found,
@@ -26,13 +28,6 @@ from cache.store import (
 _MAX_SCRIPT_BYTES = 1 << 18
 """Scripts move bytes several times slower than SET does; longer tails are written whole."""
 
-_BEGUN_S = 600
-"""How long a key is kept that was begun: longer than any request goes on between load and write,
-and short, as most who only ask for an unknown user never write."""
-
-_SCAN_KEYS = 1000
-"""Keys looked at in one step of a scan; a server answers nobody else meanwhile."""
-
 _APPEND = """
 if redis.pcall('GETRANGE', KEYS[1], 0, #ARGV[1] - 1) ~= ARGV[1]
   or redis.call('STRLEN', KEYS[1]) ~= tonumber(ARGV[4]) then return 0 end
@@ -42,6 +37,13 @@ redis.call('EXPIRE', KEYS[1], ARGV[5])
 return 1
 """
 """Compare-and-append in one round trip; a script runs as a whole, or not at all."""
+
+_EXPIRE_BEGUN = """
+if redis.call('STRLEN', KEYS[1]) == tonumber(ARGV[1]) then
+  redis.call('EXPIRE', KEYS[1], ARGV[2])
+end
+"""
+"""What was only begun when it was read may be a state by now."""
 
 
 class RedisStore:
@@ -57,6 +59,7 @@ class RedisStore:
             raise ValueError("ttl_s must be at least 1")
         self._client = client
         self._ttl_s = ttl_s
+        self._begun_s = min(BEGUN_S, ttl_s)
 
     @classmethod
     def from_url(
@@ -86,9 +89,12 @@ class RedisStore:
         return self._client.num_skipped
 
     async def get(self, key: StateKey, *, timeout_s: float | None = None) -> Entry | None:
-        command = ("GETEX", key.name, "EX", self._ttl_s)
-        value = await self._client.read(key.name, command, timeout_s=timeout_s)
-        return read_entry(value, key) if isinstance(value, bytes) else None
+        async def read(session: Session) -> Entry | None:
+            (value,) = await session.call(("GETEX", key.name, "EX", self._ttl_s))
+            await self._renewed(session, key, value)
+            return read_entry(value or b"", key)
+
+        return await self._client.run(key.name, read, is_read=True, timeout_s=timeout_s)
 
     async def load(
         self,
@@ -103,7 +109,7 @@ class RedisStore:
         async def look(session: Session) -> Found:
             # Drawn for each attempt: after a lost connection nobody knows what became of the first.
             lineage = draw()
-            begin = ("SET", name, lineage, "NX", "EX", min(_BEGUN_S, self._ttl_s))
+            begin = ("SET", name, lineage, "NX", "EX", self._begun_s)
             try:
                 value, begun = await session.call(renewed, begin)
             except exceptions.OutOfMemoryError:
@@ -112,10 +118,17 @@ class RedisStore:
                 if value is None:
                     raise
                 begun = None
+            await self._renewed(session, key, value)
             found = read_found(value, key)
             return found or (Found(lineage) if begun else await self._clear(session, key, lineage))
 
         return await self._client.run(name, look, is_read=True, timeout_s=timeout_s)
+
+    async def _renewed(self, session: Session, key: StateKey, start: Buffer | None) -> None:
+        """Take back what a use gave to a key that starts like this, if it is only begun."""
+        if start is not None and len(start) == LINEAGE_BYTES:
+            expire = ("EVAL", _EXPIRE_BEGUN, 1, key.name, LINEAGE_BYTES, self._begun_s)
+            await session.call(expire)
 
     async def _clear(self, session: Session, key: StateKey, lineage: bytes) -> Found:
         """Begin in the place of a value that is nothing, unless another has by now."""
@@ -126,22 +139,11 @@ class RedisStore:
             await session.call(("UNWATCH",))
             return found
         # Whoever loses here has a lineage that is not held: what it writes will be refused.
-        await session.transaction(_pack_set(name, (lineage,), min(_BEGUN_S, self._ttl_s)))
+        await session.transaction(_pack_set(name, (lineage,), self._begun_s))
         return Found(lineage)
 
     async def put(self, key: StateKey, entry: Entry, *, timeout_s: float | None = None) -> bool:
-        require_owner(key, entry.header)
-        name = key.name
-
-        async def compare_and_set(session: Session) -> bool:
-            _, head = await session.call(("WATCH", name), ("GETRANGE", name, 0, HEADER_BYTES - 1))
-            if not is_followed(head or b"", entry.header):
-                await session.call(("UNWATCH",))
-                return False
-            pieces = (entry.header.pack(), entry.payload)
-            return await session.transaction(_pack_set(name, pieces, self._ttl_s))
-
-        return await self._client.run(name, compare_and_set, timeout_s=timeout_s)
+        return await self._compare_and_set(key, entry, self._ttl_s, timeout_s=timeout_s)
 
     async def append(
         self, key: StateKey, append: Append, *, timeout_s: float | None = None
@@ -166,6 +168,7 @@ class RedisStore:
             value, _ = await session.call(
                 ("GETRANGE", name, 0, HEADER_BYTES - 1), ("EXPIRE", name, self._ttl_s)
             )
+            await self._renewed(session, key, value)
             header = Header.unpack(value or b"")
             return header if header and is_owned(header, key) else None
 
@@ -187,40 +190,60 @@ class RedisStore:
         False, and nothing was changed, also if that state has another header than `source` by now
         or is gone.
         """
+        return await self._compare_and_set(key, entry, max(1, ttl_s), source)
+
+    async def _compare_and_set(
+        self,
+        key: StateKey,
+        entry: Entry,
+        ttl_s: int,
+        source: Header | None = None,
+        *,
+        timeout_s: float | None = None,
+    ) -> bool:
+        """Put, while the user's state under the model of `source`, if given, has that header."""
         require_owner(key, entry.header)
-        origin = replace(key, fingerprint=source.fingerprint)
+        sources = [source] if source else []
+        watched = [key.name, *(replace(key, fingerprint=s.fingerprint).name for s in sources)]
 
         async def compare_and_set(session: Session) -> bool:
-            _, held, head = await session.call(
-                ("WATCH", key.name, origin.name),
-                ("GETRANGE", key.name, 0, HEADER_BYTES - 1),
-                ("GETRANGE", origin.name, 0, HEADER_BYTES - 1),
-            )
-            if head != source.pack() or not is_followed(held or b"", entry.header):
+            heads = [("GETRANGE", name, 0, HEADER_BYTES - 1) for name in watched]
+            _, held, *origin = await session.call(("WATCH", *watched), *heads)
+            as_expected = origin == [header.pack() for header in sources]
+            if not as_expected or not is_followed(held or b"", entry.header):
                 await session.call(("UNWATCH",))
                 return False
             pieces = (entry.header.pack(), entry.payload)
-            return await session.transaction(_pack_set(key.name, pieces, max(1, ttl_s)))
+            return await session.transaction(_pack_set(key.name, pieces, ttl_s))
 
-        return await self._client.run(key.name, compare_and_set)
+        return await self._client.run(key.name, compare_and_set, timeout_s=timeout_s)
 
     async def delete(self, key: StateKey, *, timeout_s: float | None = None) -> bool:
+        # A slot that moves tells where its key is; a scan would not.
+        return await self._forget(key.user_id, [key.name], timeout_s)
+
+    async def forget(self, user_id: str) -> bool:
+        """As `delete`, for those who know of no model."""
+        return await self._forget(user_id, [])
+
+    async def _forget(
+        self, user_id: str, known: Sequence[str], timeout_s: float | None = None
+    ) -> bool:
+        """No index of a user's keys could be evicted or fall behind; to forget is rare."""
+        pattern = StateKey.pattern_of(user_id)
+
         async def forget(session: Session) -> bool:
-            """No index of a user's keys could be evicted or fall behind; to forget is rare."""
-            # A slot that moves tells where its key is; a scan would not.
-            num_states = await _unlink(session, [key.name])
+            num_states = await unlink(session, known) if known else 0
             # Until a scan finds nothing: one key may have been made from another behind its cursor.
-            while names := await _scan_all(session, key.pattern):
-                num_states += await _unlink(session, names)
+            while names := await all_names(session, pattern):
+                num_states += await unlink(session, names)
             return bool(num_states)
 
-        return await self._client.run(key.name, forget, timeout_s=timeout_s)
+        return await self._client.run(pattern, forget, timeout_s=timeout_s)
 
     async def look(self, key: StateKey, *, timeout_s: float | None = None) -> Held | None:
-        async def look(session: Session) -> list[Held]:
-            return await _look(session, [key])
-
-        found = await self._client.run(key.name, look, is_read=True, timeout_s=timeout_s)
+        one = partial(look, keys=[key])
+        found = await self._client.run(key.name, one, is_read=True, timeout_s=timeout_s)
         return found[0] if found else None
 
     async def scan(self, user_id: str | None = None) -> AsyncGenerator[Held, None]:
@@ -228,19 +251,18 @@ class RedisStore:
 
         States that come or go meanwhile may be missed. Raises StoreUnavailable.
         """
-        one = None if user_id is None else StateKey(user_id, bytes(DIGEST_BYTES))
-        pattern = one.pattern if one else StateKey.pattern_of_all()
-        for server in await self._client.servers(one.name if one else None):
-            cursor, seen = "0", set[StateKey]()
+        pattern = StateKey.pattern_of_all() if user_id is None else StateKey.pattern_of(user_id)
+        for server in await self._client.servers(None if user_id is None else pattern):
+            cursor, seen = FIRST, set[StateKey]()
             while True:
-                step = partial(_scan_states, cursor=cursor, pattern=pattern)
+                step = partial(scan_states, cursor=cursor, pattern=pattern)
                 cursor, found = await self._client.run_at(server, step)
                 for held in found:
                     # A server may tell a key twice while it resizes its tables.
                     if held.key not in seen:
                         seen.add(held.key)
                         yield held
-                if cursor == "0":
+                if cursor == FIRST:
                     break
 
     async def num_keys(self) -> int:
@@ -258,48 +280,6 @@ class RedisStore:
 
     async def close(self) -> None:
         await self._client.close()
-
-
-async def _scan(session: Session, cursor: str, pattern: str) -> tuple[str, list[bytes]]:
-    """The next cursor, and the names of one step."""
-    command = ("SCAN", cursor, "MATCH", pattern, "COUNT", _SCAN_KEYS)
-    ((following, names),) = await session.call(command)
-    return following.decode(), names
-
-
-async def _scan_states(session: Session, cursor: str, pattern: str) -> tuple[str, list[Held]]:
-    """The next cursor, and what is held among the keys of this step."""
-    following, names = await _scan(session, cursor, pattern)
-    keys = [key for key in map(StateKey.parse, names) if key]
-    return following, await _look(session, keys)
-
-
-async def _look(session: Session, keys: Sequence[StateKey]) -> list[Held]:
-    """Of each key that holds a state of its own: one round trip for all of them."""
-    looks: list[Command] = []
-    for key in keys:
-        looks += [("GETRANGE", key.name, 0, HEADER_BYTES - 1), ("TTL", key.name)]
-    replies = await session.call(*looks) if looks else []
-    found = []
-    for key, value, ttl_s in zip(keys, replies[::2], replies[1::2], strict=True):
-        header = Header.unpack(value or b"")
-        if header and is_owned(header, key):
-            found.append(Held(key, header, ttl_s if ttl_s >= 0 else None))
-    return found
-
-
-async def _scan_all(session: Session, pattern: str) -> list[bytes]:
-    cursor, found = await _scan(session, "0", pattern)
-    while cursor != "0":
-        cursor, names = await _scan(session, cursor, pattern)
-        found += names
-    return found
-
-
-async def _unlink(session: Session, names: Sequence[str | bytes]) -> int:
-    """How many states went; keys that were only begun do not count."""
-    *sizes, _ = await session.call(*(("STRLEN", name) for name in names), ("UNLINK", *names))
-    return sum(size is None or size > LINEAGE_BYTES for size in sizes)
 
 
 def _pack_set(

@@ -25,13 +25,15 @@ class Engine:
         self,
         network: HSTU,
         device: str = "cpu",
-        stack: Callable[[HSTU], LayerStack] = fastest_stack,
+        dtype: torch.dtype = torch.float32,
+        stack: Callable[[HSTU, torch.dtype], LayerStack] = fastest_stack,
     ) -> None:
+        """`dtype`, float32 or bfloat16, is that of K and V, and of what is multiplied with them."""
         self.network = network.to(device).eval().requires_grad_(False)
         self.config = network.config
         self.device = torch.device(device)
-        self.pool = PagePool(self.config, self.device)
-        self._stack = stack(network)
+        self.pool = PagePool(self.config, self.device, dtype)
+        self._stack = stack(network, dtype)
         self._encoder = Encoder(network, self._stack)
         self._scorer = CandidateScorer(network, self._stack)
         with torch.inference_mode():

@@ -6,11 +6,13 @@ does. Rows that are held are never written again: a state may be read while its 
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Final, Self
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from model.config import HSTUConfig
 
@@ -24,12 +26,16 @@ _CHUNK_BYTES: Final = 8 * 2**20
 
 
 class Page:
-    """Up to 32 rows of one user: for each layer and head K as (K, 32), then V as (32, V)."""
+    """Up to 32 rows of one user: for each layer and head K as (K, 32), then V as (32, V).
+
+    In bfloat16 on a CPU two neighbours along K, and two rows of V, share a word of 32 bits:
+    (K / 2, 32, 2), then (16, V, 2), with a zero behind an odd K and an odd last row.
+    """
 
     __slots__ = ("_free", "address", "tensor")
 
     def __init__(self, tensor: Tensor, free: list[Tensor]) -> None:
-        self.tensor = tensor  # (layers, H, 32 * (K + V))
+        self.tensor = tensor  # (layers, H, numbers)
         self.address = tensor.data_ptr()
         self._free = free
 
@@ -40,12 +46,19 @@ class Page:
 class PagePool:
     """Pages for the states of one configuration. It grows by chunks, and keeps what it has."""
 
-    def __init__(self, config: HSTUConfig, device: torch.device | None = None) -> None:
-        self.device = device or torch.device("cpu")
+    def __init__(
+        self,
+        config: HSTUConfig,
+        device: torch.device | None = None,
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
+        self.device, self.dtype = device or torch.device("cpu"), dtype
         self.qk_dim, self.v_dim = config.qk_dim, config.v_dim
-        numbers = PAGE_ROWS * (config.qk_dim + config.v_dim)
-        self._shape = (config.num_layers, config.num_heads, numbers)
-        self.page_bytes = 4 * config.num_layers * config.num_heads * numbers
+        self.per_word = numbers_per_word(dtype, self.device)
+        self.key_numbers = PAGE_ROWS * (config.qk_dim + config.qk_dim % self.per_word)
+        numbers = self.key_numbers + PAGE_ROWS * config.v_dim
+        self.shape = (config.num_layers, config.num_heads, numbers)
+        self.page_bytes = dtype.itemsize * math.prod(self.shape)
         self._free: list[Tensor] = []
 
     def take(self) -> Page:
@@ -67,10 +80,10 @@ class PagePool:
 
     def _grow(self) -> None:
         count = max(1, _CHUNK_BYTES // self.page_bytes)
-        numbers = count * self.page_bytes // 4
+        numbers = count * math.prod(self.shape)
         with torch.inference_mode(False):  # pages are written in and outside of it
-            chunk = torch.empty(numbers + _SLACK, device=self.device)
-            self._free += chunk[:numbers].view(count, *self._shape).unbind(0)
+            chunk = torch.empty(numbers + _SLACK, dtype=self.dtype, device=self.device)
+            self._free += chunk[:numbers].view(count, *self.shape).unbind(0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,32 +114,43 @@ class PagedRows:
         return type(self)(self.pool, (*self.pages[:num_shared], *new), num_rows)
 
     def read(self, first: int = 0) -> tuple[Tensor, Tensor]:
-        """Copies of keys (layers, H, F, K) and values (layers, H, F, V) from row `first` on."""
-        start = first // PAGE_ROWS
-        pages = [page.tensor for page in self.pages[start:]]
+        """From row `first` on, in float32: keys (layers, H, F, K), values (layers, H, F, V)."""
+        pool, start = self.pool, first // PAGE_ROWS
         rows = slice(first - start * PAGE_ROWS, self.num_rows - start * PAGE_ROWS)
-        blocks = torch.stack(pages, 2) if pages else self._nothing()
-        keys, values = self._parts(blocks)
-        return keys.transpose(3, 4).flatten(2, 3)[:, :, rows], values.flatten(2, 3)[:, :, rows]
+        pages = [page.tensor for page in self.pages[start:]] or [pool.take().tensor]
+        keys, values = self._parts(torch.stack(pages, 2))  # (layers, H, pages, numbers)
+        keys = keys.movedim(-2, -3).flatten(-2)[..., : pool.qk_dim].flatten(2, 3)
+        values = values.transpose(-1, -2).flatten(2, 4)
+        return keys[:, :, rows].float(), values[:, :, rows].float()
 
     def write(self, first: int, keys: Tensor, values: Tensor) -> None:
         """Put rows from `first` on; only into pages that nobody else holds."""
-        row, stop = first, first + keys.shape[2]
+        pool, stop = self.pool, first + keys.shape[2]
+        per, row = pool.per_word, first
+        keys = F.pad(keys, (0, pool.qk_dim % per))
+        values = F.pad(values, (0, 0, 0, stop % per))  # zeros beside an odd last row
         while row < stop:
             at, page = row % PAGE_ROWS, self.pages[row // PAGE_ROWS]
             count = min(stop - row, PAGE_ROWS - at)
-            taken = slice(row - first, row - first + count)
             k, v = self._parts(page.tensor)
-            k[..., at : at + count].copy_(keys[:, :, taken].transpose(2, 3))
-            v[..., at : at + count, :].copy_(values[:, :, taken])
+            taken = keys[:, :, row - first : row - first + count]
+            k[..., at : at + count, :] = taken.unflatten(-1, (-1, per)).transpose(2, 3)
+            slots = torch.arange(at, at + count + (at + count) % per, device=pool.device)
+            taken = values[:, :, row - first : row - first + len(slots)]
+            v.transpose(-1, -2)[:, :, slots // per, slots % per] = taken.to(pool.dtype)
             row += count
 
     def _parts(self, blocks: Tensor) -> tuple[Tensor, Tensor]:
-        """(..., 32 * (K + V)) -> views of the keys (..., K, 32) and of the values (..., 32, V)."""
+        """(..., numbers) -> views: keys (..., K / p, 32, p) and values (..., 32 / p, V, p)."""
         pool = self.pool
-        keys, values = blocks.split((PAGE_ROWS * pool.qk_dim, PAGE_ROWS * pool.v_dim), -1)
-        return keys.unflatten(-1, (-1, PAGE_ROWS)), values.unflatten(-1, (PAGE_ROWS, -1))
+        keys, values = blocks.tensor_split((pool.key_numbers,), -1)
+        per = pool.per_word
+        return (
+            keys.unflatten(-1, (-1, PAGE_ROWS, per)),
+            values.unflatten(-1, (PAGE_ROWS // per, -1, per)),
+        )
 
-    def _nothing(self) -> Tensor:
-        layers, heads, numbers = self.pool._shape
-        return torch.empty(layers, heads, 0, numbers, device=self.pool.device)
+
+def numbers_per_word(dtype: torch.dtype, device: torch.device) -> int:
+    """How many numbers of a product's sum lie beside each other, as the device multiplies them."""
+    return 4 // dtype.itemsize if device.type == "cpu" else 1

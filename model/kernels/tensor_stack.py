@@ -19,7 +19,9 @@ from model.network.layer import HSTULayer, Projection
 class TensorStack:
     name = "tensor"
 
-    def __init__(self, network: HSTU) -> None:
+    def __init__(self, network: HSTU, dtype: torch.dtype = torch.float32) -> None:
+        """`dtype` is the pages' own; what is multiplied is float32."""
+        del dtype
         self._network = network
 
     def encode(self, x: Tensor, users: Sequence[EventRows]) -> Tensor:

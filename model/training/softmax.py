@@ -35,8 +35,9 @@ class _ChunkedCrossEntropy(Function):
             logits = (low_query @ low_items.T).to(query.dtype)
             target = target.unsqueeze(1)
             picked = logits.gather(1, target)
-            # A spared target is a target all the same.
-            logits.scatter_(1, spare, -torch.inf).scatter_(1, target, picked)
+            if spare.numel():
+                # A spared target is a target all the same.
+                logits.scatter_(1, spare, -torch.inf).scatter_(1, target, picked)
             normaliser = logits.logsumexp(1, keepdim=True)
             total += (normaliser - picked).sum()
             # d loss / d logits = softmax - one-hot
@@ -70,7 +71,7 @@ def full_softmax_loss(
             as often as may be; the target itself stands for nothing
     """
     if spared is None:
-        spared = targets.unsqueeze(1)
+        spared = targets.new_empty(len(targets), 0)
     kind = queries.device.type
     dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else queries.dtype
     with torch.autocast(kind, enabled=False):
@@ -93,7 +94,7 @@ def sampled_softmax_loss(
     negatives = torch.randint(len(items), (len(targets), num_negatives), device=items.device)
     total = queries.new_zeros(())
     if spared is None:
-        spared = targets.unsqueeze(1)
+        spared = targets.new_empty(len(targets), 0)
     rows = max(1, _CHUNK_FLOATS // (num_negatives * max(items.shape[1], spared.shape[1])))
     columns = (queries, targets, negatives, spared)
     for query, target, others, spare in zip(*(c.split(rows) for c in columns), strict=True):

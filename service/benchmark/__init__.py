@@ -1,1 +1,1 @@
-"""`mfalcon bench`: the cached pass against full forwards, interleaved in one run."""
+"""`mfalcon bench`: what is measured, the contenders, and the pictures."""

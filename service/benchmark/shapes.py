@@ -1,18 +1,12 @@
-"""Owns the shapes that are measured: a model, a history and candidates, all made up and seeded."""
+"""Owns the shapes that are measured: the sizes of a model, a history and a request."""
 
 from dataclasses import dataclass
 
-import torch
-from torch import Tensor
-
 from model.config import HSTUConfig
-from model.engine.engine import Engine
-from model.history import Event, History
-from model.network.hstu import HSTU
 from model.presets import native
 
-_NUM_ITEMS = 5000
-_START_S = 1_500_000_000
+NUM_ITEMS = 5000
+"""The catalogue that retrieval scores."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,22 +18,31 @@ class Shape:
     head_dim: int
     num_events: int
     num_candidates: int
+    num_cached: int | None = None
+    """Of the events, those in the state that the cached request begins with; None: all but one."""
 
-    def config(self) -> HSTUConfig:
+    def config(self, capacity: int | None = None) -> HSTUConfig:
+        """The native form at these sizes; `capacity` is that of the window, in events."""
+        capacity = capacity or 2 * self.num_events
         return native(
-            _NUM_ITEMS,
+            NUM_ITEMS,
             num_layers=self.num_layers,
             d_model=self.d_model,
             num_heads=self.num_heads,
             qk_dim=self.head_dim,
             v_dim=self.head_dim,
-            window={"capacity": 2 * self.num_events, "keep": self.num_events},
+            window={"capacity": capacity, "keep": capacity // 2},
         )
+
+    @property
+    def title(self) -> str:
+        return f"{self.num_layers} layers, {self.num_heads} heads of {self.head_dim}"
 
 
 SHAPES = {
     shape.name: shape
     for shape in (
+        # The shape of the published 210x over a loop of full forwards.
         Shape(
             name="mlwhiz",
             num_layers=2,
@@ -49,21 +52,66 @@ SHAPES = {
             num_events=200,
             num_candidates=1000,
         ),
+        # RecTools' and Meta's HSTU-large on MovieLens, and the bundled checkpoint.
+        Shape(
+            name="ml-1m",
+            num_layers=8,
+            d_model=50,
+            num_heads=2,
+            head_dim=25,
+            num_events=200,
+            num_candidates=500,
+        ),
+        Shape(
+            name="mid",
+            num_layers=4,
+            d_model=256,
+            num_heads=4,
+            head_dim=64,
+            num_events=1024,
+            num_candidates=512,
+        ),
+        # The lengths of `kuairand` for a model that a CPU runs in a fraction of a second.
+        Shape(
+            name="kuairand-small",
+            num_layers=4,
+            d_model=128,
+            num_heads=4,
+            head_dim=32,
+            num_events=4096,
+            num_candidates=256,
+            num_cached=3968,
+        ),
+        # As NVIDIA's recsys-examples measure what a KV cache gains.
+        Shape(
+            name="kuairand",
+            num_layers=8,
+            d_model=1024,
+            num_heads=4,
+            head_dim=256,
+            num_events=4096,
+            num_candidates=256,
+            num_cached=3968,
+        ),
+        # MLPerf's DLRMv3.
+        Shape(
+            name="dlrmv3",
+            num_layers=5,
+            d_model=512,
+            num_heads=4,
+            head_dim=128,
+            num_events=7000,
+            num_candidates=2048,
+        ),
     )
 }
 
+SMALL_SHAPES = ("mlwhiz", "ml-1m", "mid", "kuairand-small")
+"""Those that two CPU cores measure in a few minutes; the others are for a GPU, or for patience."""
+
 STATE_SHAPES = (
     SHAPES["mlwhiz"],
-    # RecTools' HSTU-large, and the bundled checkpoint.
-    Shape(
-        name="ml-1m",
-        num_layers=8,
-        d_model=50,
-        num_heads=2,
-        head_dim=25,
-        num_events=200,
-        num_candidates=1000,
-    ),
+    SHAPES["ml-1m"],
     # As NVIDIA's recsys-examples measure inference on KuaiRand-1K.
     Shape(
         name="kuairand",
@@ -76,29 +124,3 @@ STATE_SHAPES = (
     ),
 )
 """Models whose states are measured; `num_events` is the history of a usual user."""
-
-
-@dataclass(frozen=True, slots=True)
-class Workload:
-    """One request of a shape."""
-
-    engine: Engine
-    history: History
-    request_time: int  # Unix seconds
-    candidates: Tensor  # (M,) int64
-
-
-def workload(shape: Shape, seed: int) -> Workload:
-    """Random weights: speed does not depend on them, and scores must agree for any."""
-    torch.manual_seed(seed)
-    engine = Engine(HSTU(shape.config()))
-    gaps = torch.randint(0, 7_200, (shape.num_events,)).cumsum(0) + _START_S
-    items = torch.randperm(_NUM_ITEMS)
-    events = [
-        Event(item, 1 + index % 3, time)
-        for index, (item, time) in enumerate(
-            zip(items[: shape.num_events].tolist(), gaps.tolist(), strict=True)
-        )
-    ]
-    candidates = items[-shape.num_candidates :]
-    return Workload(engine, History.of(events), int(gaps[-1]) + 60, candidates)

@@ -24,11 +24,7 @@ def draw(costs: Sequence[StateCost], path: Path) -> None:
             fetch = [point.fetch_ms[dtype] for point in cost.points]
             axes.plot(lengths, fetch, marker=".", label=f"fetch {dtype}")
         axes.set(xscale="log", yscale="log", xlabel="events", ylabel="milliseconds")
-        shape = cost.shape
-        axes.set_title(
-            f"{shape.name}: {shape.num_layers} layers, {shape.num_heads} heads of {shape.head_dim}",
-            fontsize=10,
-        )
+        axes.set_title(f"{cost.shape.name}: {cost.shape.title}", fontsize=10)
         axes.grid(alpha=0.3)
     panels[0].legend()
     figure.savefig(path, dpi=120)

@@ -1,55 +1,19 @@
-"""Owns `mfalcon cache`: looking into a Redis store, and forgetting a user. Never writes a state."""
+"""Owns `mfalcon cache ls|get|rm`: one state or another in a Redis store. Never writes a state."""
 
 from contextlib import aclosing
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.markup import escape
 
-from cache import Held, RedisStore, StateKey
-from service.cli.opened_store import Store, store_url, with_store
-from service.cli.output import Output, note, print_json, print_table, progress, say
+from cache import Held, RedisStore
+from service.cli.opened_store import Store, store_settings, with_store
+from service.cli.output import Output, note, print_json, print_table, say
 from service.settings import mask_url
 
 User = Annotated[str, typer.Argument(help="user id", show_default=False)]
 _COLUMNS = ["user", "fingerprint", "events", "bytes", "expires in s"]
-
-
-@dataclass(slots=True)
-class _Sum:
-    states: int = 0
-    events: int = 0
-    bytes: int = 0
-
-    def add(self, held: Held) -> None:
-        self.states += 1
-        self.events += held.header.num_events
-        self.bytes += held.num_bytes
-
-
-def stats(
-    store: Store = None,
-    limit: Annotated[int, typer.Option(min=1, help="most states to look at")] = 100_000,
-    output: Output = "table",
-) -> None:
-    """Count what a store holds, by model; and say what its servers do when they are full.
-
-    Nothing is renewed: a state that nobody uses still expires.
-    """
-    found = with_store(store, lambda opened: _count(opened, limit))
-    if output == "json":
-        print_json(found)
-        return
-    columns = ["fingerprint", "states", "events", "bytes"]
-    rows = [[str(model[name]) for name in columns] for model in found["fingerprints"]]
-    print_table("states by model", columns, rows)
-    servers = [[str(value) for value in server.values()] for server in found["servers"]]
-    print_table("servers", ["server", "maxmemory bytes", "policy"], servers)
-    say(f"{found['states']} states of {found['keys']} keys, {found['bytes']} bytes")
-    if not found["complete"]:
-        note(f"stopped after {limit} states; --limit raises that")
 
 
 def ls(
@@ -68,7 +32,7 @@ def ls(
                     break
         return found
 
-    found = with_store(store, listed)
+    found = with_store(store_settings(store), listed)
     if output == "json":
         print_json({"states": [_brief(held) for held in found]})
         return
@@ -95,7 +59,7 @@ def get(
             result["events"] = await _events(opened, user, events)
         return result
 
-    found = with_store(store, looked)
+    found = with_store(store_settings(store), looked)
     if output == "json":
         print_json(found)
     else:
@@ -118,51 +82,14 @@ def rm(
 ) -> None:
     """Forget a user under every model, as DELETE /users/{user_id}/state does."""
 
-    async def forgot(opened: RedisStore) -> bool:
-        # Whichever the model: the user's states all go.
-        return await opened.delete(StateKey(user, bytes(16)))
-
+    settings = store_settings(store)
     if not yes:
-        typer.confirm(
-            f"Forget all that {mask_url(store_url(store))} holds of this user?", abort=True
-        )
-    deleted = with_store(store, forgot)
+        typer.confirm(f"Forget all that {mask_url(settings.store)} holds of this user?", abort=True)
+    deleted = with_store(settings, lambda opened: opened.forget(user))
     if output == "json":
         print_json({"user_id": user, "deleted": deleted})
     else:
         say("forgotten" if deleted else "nothing was held of this user")
-
-
-async def _count(store: RedisStore, limit: int) -> dict[str, Any]:
-    num_keys = await store.num_keys()
-    policies = await store.memory_policies()
-    models: dict[str, _Sum] = {}
-    all_of_them, complete = _Sum(), True
-    with progress() as bar:
-        task = bar.add_task("states", total=min(num_keys, limit))
-        async with aclosing(store.scan()) as states:
-            async for held in states:
-                if all_of_them.states == limit:
-                    complete = False
-                    break
-                all_of_them.add(held)
-                models.setdefault(held.key.fingerprint.hex(), _Sum()).add(held)
-                bar.advance(task)
-    return {
-        "keys": num_keys,
-        "states": all_of_them.states,
-        "events": all_of_them.events,
-        "bytes": all_of_them.bytes,
-        "complete": complete,
-        "fingerprints": [
-            {"fingerprint": name, "states": m.states, "events": m.events, "bytes": m.bytes}
-            for name, m in sorted(models.items())
-        ],
-        "servers": [
-            {"server": server, "maxmemory_bytes": policy.max_bytes, "policy": policy.policy}
-            for server, policy in sorted(policies.items())
-        ],
-    }
 
 
 async def _events(store: RedisStore, user: str, folder: Path) -> list[dict[str, Any]] | None:

@@ -10,7 +10,13 @@ import typer
 
 from model.errors import InputError
 from service.cli import cache
-from service.cli.bench import bench
+from service.cli.bench.engine import engine
+from service.cli.bench.recompute import recompute
+from service.cli.bench.rectools import rectools
+from service.cli.bench.service import serving
+from service.cli.bench.state import state
+from service.cli.bench.training import training
+from service.cli.cache_stats import stats
 from service.cli.evaluate import evaluate
 from service.cli.flags import Command
 from service.cli.import_checkpoint import import_checkpoint
@@ -43,14 +49,20 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (serve, train, evaluate, info, verify, warm, bench):
+for command in (serve, train, evaluate, info, verify, warm):
     app.command()(_reported(command))
 app.command("import")(_reported(import_checkpoint))
 
 cache_app = typer.Typer(no_args_is_help=True, help="Look into a Redis store, or forget a user.")
-for command in (cache.stats, cache.ls, cache.get, cache.rm):
+for command in (stats, cache.ls, cache.get, cache.rm):
     cache_app.command()(_reported(command))
 app.add_typer(cache_app, name="cache")
+
+bench_app = typer.Typer(no_args_is_help=True, help="Measure: medians of interleaved runs.")
+for command in (engine, recompute, rectools, state, training):
+    bench_app.command()(_reported(command))
+bench_app.command("service")(_reported(serving))
+app.add_typer(bench_app, name="bench")
 
 
 def main() -> None:

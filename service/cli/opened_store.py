@@ -8,7 +8,7 @@ import typer
 
 from cache import RedisStore, StoreUnavailable
 from model.errors import InputError
-from service.settings import SettingsError, load_settings
+from service.settings import Settings, SettingsError, load_settings
 
 T = TypeVar("T")
 
@@ -24,24 +24,34 @@ class StoreAway(InputError):
     """The store does not answer; the message says what to check."""
 
 
-def store_url(store: str | None) -> str:
-    url = load_settings({} if store is None else {"store": store}).store
-    if "://" not in url:
+def store_settings(store: str | None, **more: str | None) -> Settings:
+    """The service's settings, with what was given in their place and a store that can be reached.
+
+    Raises:
+        SettingsError: a wrong value, or a store that lives inside the service.
+    """
+    given = {"store": store, **more}
+    settings = load_settings({name: value for name, value in given.items() if value is not None})
+    if "://" not in settings.store:
         raise SettingsError(
-            f"store (--store, MFALCON_STORE): `{url}` lives inside the service; give the URL of a "
-            "Redis or Valkey, or ask the service: GET /users/{user_id}/state"
+            f"store (--store, MFALCON_STORE): `{settings.store}` lives inside the service; give "
+            "the URL of a Redis or Valkey, or ask the service: GET /users/{user_id}/state"
         )
-    return url
+    return settings
 
 
-def with_store(store: str | None, work: Callable[[RedisStore], Awaitable[T]]) -> T:
-    url = store_url(store)
+def with_store(settings: Settings, work: Callable[[RedisStore], Awaitable[T]]) -> T:
+    """
+    Raises:
+        SettingsError: a malformed URL.
+        StoreAway: the store does not answer.
+    """
 
     async def run() -> T:
         try:
             # The time to live that states get which are read whole.
             opened = RedisStore.from_url(
-                url, ttl_s=load_settings({}).state_ttl_s, timeout_s=_TIMEOUT_S
+                settings.store, ttl_s=settings.state_ttl_s, timeout_s=_TIMEOUT_S
             )
         except ValueError as error:
             raise SettingsError(f"store (--store, MFALCON_STORE): {error}") from None

@@ -3,6 +3,7 @@
 import json
 import platform
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -14,6 +15,8 @@ from rich.table import Table
 Output = Annotated[
     Literal["table", "json"], typer.Option("--output", help="table for people, json for programs")
 ]
+
+_FILE_WIDTH = 160
 
 
 def progress() -> Progress:
@@ -48,17 +51,45 @@ def print_json(result: dict[str, Any]) -> None:
 
 
 def print_table(title: str, columns: list[str], rows: list[list[str]]) -> None:
-    table = Table(title=title, title_justify="left")
+    Console().print(table(title, columns, rows))
+
+
+def table(title: str, columns: list[str], rows: list[list[str]]) -> Table:
+    made = Table(title=title, title_justify="left")
     for index, column in enumerate(columns):
-        table.add_column(column, justify="left" if index == 0 else "right")
+        made.add_column(column, justify="left" if index == 0 else "right")
     for row in rows:
-        table.add_row(*row)
-    Console().print(table)
+        made.add_row(*row)
+    return made
+
+
+def print_report(parts: Sequence[Table | str]) -> None:
+    """Tables, and lines between them."""
+    for part in parts:
+        _plain().print(part)
+
+
+def write_report(parts: Sequence[Table | str], path: Path) -> None:
+    """The same in a file, as wide as it needs.
+
+    Raises:
+        OSError: `path` can not be written.
+    """
+    with path.open("w", encoding="utf-8") as file:
+        console = Console(file=file, width=_FILE_WIDTH, highlight=False, markup=False)
+        for part in parts:
+            console.print(part)
 
 
 def _plain(*, stderr: bool = False) -> Console:
     """Prints text as it is: paths may hold brackets, lines may be longer than the terminal."""
     return Console(stderr=stderr, soft_wrap=True, highlight=False, markup=False)
+
+
+def machine_line() -> str:
+    """`where` for people."""
+    found = where()
+    return f"{found['machine']}, torch {found['torch']}, commit {found['commit']}"
 
 
 def where() -> dict[str, Any]:

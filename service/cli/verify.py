@@ -3,7 +3,7 @@
 import contextlib
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -11,6 +11,7 @@ from service.cli.output import Output, print_json, print_table, progress, say, w
 from service.settings import DEMO_CHECKPOINT
 
 if TYPE_CHECKING:
+    from model.checkpoint import Checkpoint
     from service.verification.run import Finding
 
 
@@ -21,6 +22,9 @@ def verify(
     store: Annotated[
         str | None, typer.Option(help="URL of a Redis or Valkey; left out: an embedded Valkey")
     ] = None,
+    device: Annotated[
+        Literal["auto", "cpu", "cuda"], typer.Option(help="auto takes a GPU if there is one")
+    ] = "auto",
     seed: int = 0,
     output: Output = "table",
 ) -> None:
@@ -34,7 +38,8 @@ def verify(
 
     from model.checkpoint import load
     from service.embedded import EmbeddedValkey
-    from service.verification.run import TOLERANCE, Plan, worst
+    from service.runtime import pick_device
+    from service.verification.run import Plan
     from service.verification.run import verify as run
 
     torch.set_num_threads(1)  # as the service runs, and beside it
@@ -50,6 +55,7 @@ def verify(
             num_candidates=candidates,
             store=store,
             seed=seed,
+            device=pick_device(device),
         )
         findings = run(
             loaded,
@@ -58,35 +64,40 @@ def verify(
                 task, description=name, completed=done, total=total or None
             ),
         )
-    passed = all(finding.passed for finding in findings)
-    exact = [finding.difference for finding in findings if finding.unit == "logits"]
+    result = _result(loaded, users, findings)
     if output == "json":
-        result = {
-            "checkpoint": loaded.name,
-            "fingerprint": loaded.digests().fingerprint.hex(),
-            "cacheability": loaded.cacheability.exactness,
-            "users": users,
-            "max_abs_diff": worst(exact),
-            "tolerance": TOLERANCE,
-            "passed": passed,
-            "cases": [asdict(finding) for finding in findings],
-        }
         print_json(result | where())
     else:
-        _print(loaded.name, loaded.cacheability.exactness, users, findings)
-        verdict = "equal to the oracle" if passed else "NOT equal to the oracle"
-        say(f"{verdict}: largest difference {worst(exact):.1e}, allowed {TOLERANCE:.0e}")
-    if not passed:
+        _print(result, findings)
+    if not result["passed"]:
         raise typer.Exit(1)
 
 
-def _print(name: str, exactness: str, users: int, findings: "list[Finding]") -> None:
+def _result(checkpoint: "Checkpoint", users: int, findings: "list[Finding]") -> dict[str, Any]:
+    from service.verification.run import TOLERANCE, worst
+
+    return {
+        "checkpoint": checkpoint.name,
+        "fingerprint": checkpoint.digests().fingerprint.hex(),
+        "cacheability": checkpoint.cacheability.exactness,
+        "users": users,
+        "max_abs_diff": worst([f.difference for f in findings if f.unit == "logits"]),
+        "tolerance": TOLERANCE,
+        "passed": all(finding.passed for finding in findings),
+        "cases": [asdict(finding) for finding in findings],
+    }
+
+
+def _print(result: dict[str, Any], findings: "list[Finding]") -> None:
     rows = [
         [f.case, str(f.comparisons), f"{f.difference:.1e}", f"{f.allowed:.1e}", f.unit]
         for f in findings
     ]
     print_table(
-        f"{name} ({exactness}), {users} users",
+        f"{result['checkpoint']} ({result['cacheability']}), {result['users']} users",
         ["case", "comparisons", "largest difference", "allowed", "of"],
         rows,
     )
+    verdict = "equal to the oracle" if result["passed"] else "NOT equal to the oracle"
+    found, allowed = result["max_abs_diff"], result["tolerance"]
+    say(f"{verdict}: largest difference {found:.1e}, allowed {allowed:.0e}")

@@ -8,9 +8,8 @@ from pydantic import BaseModel, Field
 
 from cache import Dtype, RedisStore
 from service.cli.flags import FlagError, built, flags_of
-from service.cli.opened_store import Store, with_store
+from service.cli.opened_store import Store, store_settings, with_store
 from service.cli.output import Output, note, print_json, print_table, progress
-from service.settings import load_settings
 
 if TYPE_CHECKING:
     from model.checkpoint import Checkpoint
@@ -55,12 +54,11 @@ def warm(
 
     torch.set_num_threads(1)  # as the service runs, and beside it
     bounds = built(Bounds, given)
+    settings = store_settings(store, store_dtype=store_dtype)
     old, new = load(from_checkpoint), load(checkpoint)
     if old.digests() == new.digests():
         raise FlagError("--from-checkpoint: this is --checkpoint itself, whose states fit already")
     engine = Engine(new.network, pick_device(device))
-    given_dtype = {} if store_dtype is None else {"store_dtype": store_dtype}
-    dtype = Dtype.named(load_settings(given_dtype).store_dtype)
 
     async def work(opened: RedisStore) -> "tuple[Survey, Report]":
         found = await survey(
@@ -69,7 +67,7 @@ def warm(
             max_users=bounds.max_users,
             max_scanned=bounds.max_scanned,
         )
-        handover = Handover(old, new, engine, opened, dtype)
+        handover = Handover(old, new, engine, opened, Dtype.named(settings.store_dtype))
         with progress() as bar:
             task = bar.add_task("users", total=len(found.users))
             await handover.run(
@@ -77,7 +75,7 @@ def warm(
             )
         return found, handover.report
 
-    found, report = with_store(store, work)
+    found, report = with_store(settings, work)
     _tell(old, new, found, report, output)
 
 

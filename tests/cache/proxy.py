@@ -1,10 +1,14 @@
-"""Owns a proxy before a server that does to the replies what networks and dying servers do."""
+"""Owns a proxy before a server that does to the replies what networks and dying servers do, and a
+store behind it."""
 
 import asyncio
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
+
+from cache import RedisStore
+from tests.cache.entries import TTL_S
 
 
 @dataclass
@@ -83,3 +87,10 @@ async def proxy(upstream_port: int, context: ssl.SSLContext | None = None) -> As
         if tasks:
             await asyncio.wait(tasks)
         await server.wait_closed()
+
+
+def store_behind(faulty: Proxy, timeout_s: float = 5.0, max_connections: int = 16) -> RedisStore:
+    url = f"redis://127.0.0.1:{faulty.port}"
+    return RedisStore.from_url(
+        url, ttl_s=TTL_S, timeout_s=timeout_s, max_connections=max_connections
+    )

@@ -1,19 +1,17 @@
 """A state made of the user's state under another model: read without a trace, written if nothing
 has changed meanwhile."""
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from dataclasses import replace
 
 import pytest
-import redis
+import redis.asyncio
 
 from cache import Entry, Header, RedisStore, StateKey
-from tests.cache.entries import ALICE, BOB, grown, make_entry, put
-from tests.redis_topologies import cluster
+from tests.cache.entries import ALICE, BOB, TTL_S, grown, make_entry, put
 
 pytestmark = pytest.mark.anyio
 
-TTL_S = 100
 HEIR = replace(ALICE, fingerprint=bytes(16))
 
 
@@ -23,27 +21,15 @@ async def derive(store: RedisStore, entry: Entry, source: Header, *, ttl_s: int 
     return await store.derive(HEIR, entry, source, ttl_s=ttl_s)
 
 
-@pytest.fixture(scope="module")
-def cluster_url() -> Iterator[str]:
-    with cluster(3) as made:
-        yield made.url
-
-
 @pytest.fixture(params=["one server", "cluster"])
 async def store(request: pytest.FixtureRequest) -> AsyncIterator[RedisStore]:
-    is_cluster = request.param == "cluster"
-    url = request.getfixturevalue("cluster_url" if is_cluster else "redis_url")
+    if request.param == "cluster":
+        url = request.getfixturevalue("nodes").url
+    else:
+        url = request.getfixturevalue("redis_url")
     made = RedisStore.from_url(url, ttl_s=TTL_S, timeout_s=10.0)
     yield made
-    for user in (ALICE, BOB):
-        await made.delete(user)
     await made.close()
-
-
-@pytest.fixture
-def client(redis_url: str) -> Iterator[redis.Redis]:
-    with redis.Redis.from_url(redis_url) as made:
-        yield made
 
 
 async def test_a_derived_state_is_read_back(store: RedisStore) -> None:
@@ -77,39 +63,33 @@ async def test_what_changed_or_was_forgotten_meanwhile_is_not_derived_from(
 
 
 async def test_peeking_renews_nothing_and_tells_of_sound_states_only(
-    redis_url: str, client: redis.Redis
+    remote: RedisStore, client: redis.asyncio.Redis
 ) -> None:
-    store = RedisStore.from_url(redis_url, ttl_s=TTL_S, timeout_s=10.0)
-    await put(store, ALICE, make_entry(ALICE))
-    client.expire(ALICE.name, 30)
-    assert await store.peek(ALICE) == (make_entry(ALICE), 30)
-    assert client.ttl(ALICE.name) == 30
-    client.setrange(ALICE.name, 110, b"\0")
-    client.set(BOB.name, make_entry(ALICE).value(), ex=9)
-    client.lpush(HEIR.name, "a list")
+    await put(remote, ALICE, make_entry(ALICE))
+    await client.expire(ALICE.name, 30)
+    assert await remote.peek(ALICE) == (make_entry(ALICE), 30)
+    assert await client.ttl(ALICE.name) == 30
+    await client.setrange(ALICE.name, 110, b"\0")
+    await client.set(BOB.name, make_entry(ALICE).value(), ex=9)
+    await client.lpush(HEIR.name, "a list")
     for key in (ALICE, BOB, HEIR, StateKey("nobody", bytes(16))):
-        assert await store.peek(key) is None
-    await store.close()
+        assert await remote.peek(key) is None
 
 
 async def test_only_the_lineage_that_was_loaded_is_followed(
-    redis_url: str, client: redis.Redis
+    remote: RedisStore, client: redis.asyncio.Redis
 ) -> None:
     """A writer that began the key is not pushed aside, and damaged bytes make way."""
-    store = RedisStore.from_url(redis_url, ttl_s=TTL_S, timeout_s=10.0)
     source, made = make_entry(ALICE), make_entry(HEIR)
-    await put(store, ALICE, source)
-    assert not await store.derive(HEIR, made, source.header, ttl_s=40)
-    await store.load(HEIR, draw=lambda: bytes(16))
-    assert not await derive(store, made, source.header)
-    client.set(HEIR.name, "damaged")
-    assert await derive(store, made, source.header, ttl_s=0)
-    assert await store.peek(HEIR) == (made, 1)
-    await store.close()
+    await put(remote, ALICE, source)
+    assert not await remote.derive(HEIR, made, source.header, ttl_s=40)
+    await remote.load(HEIR, draw=lambda: bytes(16))
+    assert not await derive(remote, made, source.header)
+    await client.set(HEIR.name, "damaged")
+    assert await derive(remote, made, source.header, ttl_s=0)
+    assert await remote.peek(HEIR) == (made, 1)
 
 
-async def test_only_the_keys_own_state_is_taken(redis_url: str) -> None:
-    store = RedisStore.from_url(redis_url, ttl_s=TTL_S, timeout_s=10.0)
+async def test_only_the_keys_own_state_is_taken(remote: RedisStore) -> None:
     with pytest.raises(ValueError, match="another user or fingerprint"):
-        await store.derive(HEIR, make_entry(BOB), make_entry(ALICE).header, ttl_s=40)
-    await store.close()
+        await remote.derive(HEIR, make_entry(BOB), make_entry(ALICE).header, ttl_s=40)

@@ -1,25 +1,21 @@
 """What a delete has dropped stays gone: no write made from it is taken, however late it comes."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
 
 import pytest
 import redis.asyncio
 
 from cache import Entry, MemoryStore, RedisStore, StateKey, StateStore, StoreFull
+from cache.redis.node import Command, Session
 from tests.cache.entries import ALICE, BOB, LINEAGE, TTL_S, grown, make_entry, put
 from tests.redis_server import RedisServer
-from tests.redis_topologies import Cluster, client_of, cluster
+from tests.redis_topologies import Cluster
 
 pytestmark = pytest.mark.anyio
 
 OTHER_MODEL = StateKey("alice", bytes(16))
-
-
-@pytest.fixture(scope="module")
-def shared_cluster() -> Iterator[Cluster]:
-    with cluster(3) as made:
-        yield made
 
 
 @pytest.fixture(params=["memory", "redis", "cluster"])
@@ -31,11 +27,8 @@ async def store(request: pytest.FixtureRequest) -> AsyncIterator[StateStore]:
         url = request.getfixturevalue("redis_url")
         made = RedisStore.from_url(url, ttl_s=TTL_S, timeout_s=10.0)
     else:
-        nodes = request.getfixturevalue("shared_cluster")
-        for node in nodes.nodes:
-            with client_of(node) as client:
-                client.flushall()
-        made = RedisStore.from_url(nodes.url, ttl_s=TTL_S, timeout_s=10.0)
+        url = request.getfixturevalue("nodes").url
+        made = RedisStore.from_url(url, ttl_s=TTL_S, timeout_s=10.0)
     yield made
     await made.close()
 
@@ -137,23 +130,86 @@ async def test_those_who_load_at_once_begin_the_same_lineage(store: StateStore) 
     assert len({one.lineage for one in found}) == 1
 
 
+@pytest.mark.parametrize(
+    "forget",
+    [lambda store: store.delete(ALICE), lambda store: store.forget("alice")],
+    ids=["of a key", "of no key"],
+)
 async def test_nothing_of_a_forgotten_user_is_left(
-    remote: RedisStore, client: redis.asyncio.Redis
+    remote: RedisStore,
+    client: redis.asyncio.Redis,
+    forget: Callable[[RedisStore], Awaitable[bool]],
 ) -> None:
-    for key in (ALICE, OTHER_MODEL):
+    for key in (ALICE, OTHER_MODEL, BOB):
         await put(remote, key, make_entry(key))
     await remote.load(StateKey("alice", bytes([5] * 16)))
-    await remote.delete(ALICE)
-    assert await client.dbsize() == 0
+    assert await forget(remote)
+    assert await client.keys() == [BOB.name.encode()]
+    assert not await forget(remote)
 
 
-async def test_a_begun_key_goes_soon_and_a_state_stays(
-    redis_url: str, client: redis.asyncio.Redis
+async def test_a_user_of_a_cluster_is_forgotten_without_a_key(nodes: Cluster) -> None:
+    store = RedisStore.from_url(nodes.url, ttl_s=TTL_S, timeout_s=10.0)
+    for key in (ALICE, OTHER_MODEL):
+        await put(store, key, make_entry(key))
+    assert await store.forget("alice")
+    assert [held async for held in store.scan("alice")] == []
+    await store.close()
+
+
+LOOKS: dict[str, Callable[[StateStore], Awaitable[object]]] = {
+    "load": lambda store: store.load(ALICE),
+    "get": lambda store: store.get(ALICE),
+    "head": lambda store: store.head(ALICE),
+}
+
+
+@pytest.mark.parametrize("look", LOOKS.values(), ids=LOOKS)
+async def test_a_begun_key_goes_soon_however_often_it_is_found_and_a_state_stays(
+    redis_url: str,
+    client: redis.asyncio.Redis,
+    look: Callable[[StateStore], Awaitable[object]],
 ) -> None:
     store = RedisStore.from_url(redis_url, ttl_s=10_000, timeout_s=10.0)
-    await store.load(ALICE)
+    await store.load(ALICE, draw=lambda: LINEAGE)
     assert 500 < await client.ttl(ALICE.name) <= 600
-    await put(store, ALICE, make_entry(ALICE))
+    await client.expire(ALICE.name, 30)
+    await look(store)
+    assert 500 < await client.ttl(ALICE.name) <= 600
+    await store.put(ALICE, make_entry(ALICE))
+    assert 9_900 < await client.ttl(ALICE.name) <= 10_000
+    await client.expire(ALICE.name, 30)
+    before = await num_scripts(client)
+    await look(store)
+    assert 9_900 < await client.ttl(ALICE.name) <= 10_000
+    assert await num_scripts(client) == before  # it would be a round trip more
+    await store.close()
+
+
+async def num_scripts(client: redis.asyncio.Redis) -> int:
+    told = await client.info("commandstats")
+    return int(told.get("cmdstat_eval", {}).get("calls", 0))
+
+
+@pytest.mark.parametrize("look", LOOKS.values(), ids=LOOKS)
+async def test_a_key_that_was_found_begun_and_is_a_state_by_now_stays(
+    redis_url: str,
+    client: redis.asyncio.Redis,
+    monkeypatch: pytest.MonkeyPatch,
+    look: Callable[[StateStore], Awaitable[object]],
+) -> None:
+    store = RedisStore.from_url(redis_url, ttl_s=10_000, timeout_s=10.0)
+    await store.load(ALICE, draw=lambda: LINEAGE)
+    call = Session.call
+
+    async def call_and_be_overtaken(session: Session, *commands: Command) -> list[Any]:
+        replies = await call(session, *commands)
+        if commands[0][0] in ("GETEX", "GETRANGE"):
+            assert await store.put(ALICE, make_entry(ALICE))
+        return replies
+
+    monkeypatch.setattr(Session, "call", call_and_be_overtaken)
+    await look(store)
     assert 9_900 < await client.ttl(ALICE.name) <= 10_000
     await store.close()
 

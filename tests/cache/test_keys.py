@@ -1,8 +1,11 @@
 """Key names: one per key, one hash slot per user."""
 
+from fnmatch import fnmatchcase
+
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
+from redis.crc import key_slot
 
 from cache import StateKey
 from tests.cache.entries import FINGERPRINT
@@ -62,3 +65,12 @@ def test_a_name_tells_its_key(user_id: str) -> None:
 def test_any_other_name_is_no_key(name: bytes) -> None:
     key = StateKey.parse(name)
     assert key is None or key.name.encode() == name
+
+
+@given(user_id=any_text)
+@example("al[i]*c?e\\")
+def test_a_pattern_is_in_the_slot_of_the_names_it_is_for(user_id: str) -> None:
+    name, pattern = StateKey(user_id, FINGERPRINT).name, StateKey.pattern_of(user_id)
+    assert fnmatchcase(name, pattern)
+    assert key_slot(pattern.encode()) == key_slot(name.encode()) or not user_id
+    assert not fnmatchcase(StateKey(f"{user_id}x", FINGERPRINT).name, pattern)

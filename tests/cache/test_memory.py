@@ -110,6 +110,38 @@ async def test_keys_that_were_only_begun_take_space_and_expire() -> None:
     assert (len(store), store.num_bytes) == (1, HEADER_BYTES)
 
 
+async def test_a_begun_key_goes_soon_however_often_it_is_found_and_a_state_stays() -> None:
+    clock = Clock()
+    store = MemoryStore(max_bytes=1 << 20, ttl_s=10_000, clock=clock)
+    found = await store.load(ALICE)
+    await put(store, BOB, make_entry(BOB))  # used before the last use of the begun key
+    for _ in range(3):
+        clock.now_s += 599
+        assert await store.load(ALICE) == found
+    clock.now_s += 600
+    assert await store.get(BOB) is not None
+    assert (len(store), store.num_bytes) == (1, make_entry(BOB).num_bytes)
+    assert await store.load(ALICE) != found
+    assert store.evictions == 0
+
+
+async def test_begun_keys_and_states_make_room_in_order_of_use() -> None:
+    clock = Clock()
+    store = MemoryStore(max_bytes=3 * HEADER_BYTES, ttl_s=10_000, clock=clock)
+    first, second, third, fourth, fifth = users(5)
+    for key, has_state in ((first, False), (second, True), (third, False)):
+        clock.now_s += 1
+        await (put(store, key, make_entry(key, b"")) if has_state else store.load(key))
+    begun = await store.load(third)
+    clock.now_s += 1
+    await store.load(fourth)  # in the place of the first
+    clock.now_s += 1
+    await store.load(fifth)  # of the second
+    assert await store.look(second) is None
+    assert await store.load(third) == begun
+    assert (len(store), store.evictions) == (3, 2)
+
+
 async def test_close_lets_go_of_everything() -> None:
     store = MemoryStore(max_bytes=1 << 20, ttl_s=60)
     await put(store, ALICE, make_entry(ALICE))

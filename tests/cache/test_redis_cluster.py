@@ -1,7 +1,7 @@
 """States in a cluster: each at its slot's owner, through migrations and outages."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 
 import pytest
 
@@ -13,20 +13,6 @@ from tests.redis_topologies import Cluster, client_of, cluster
 pytestmark = pytest.mark.anyio
 
 USERS = [StateKey(f"user {number}", FINGERPRINT) for number in range(40)]
-
-
-@pytest.fixture(scope="module")
-def shared_cluster() -> Iterator[Cluster]:
-    with cluster(3) as made:
-        yield made
-
-
-@pytest.fixture
-def nodes(shared_cluster: Cluster) -> Cluster:
-    for node in shared_cluster.nodes:
-        with client_of(node) as client:
-            client.flushall()
-    return shared_cluster
 
 
 @pytest.fixture

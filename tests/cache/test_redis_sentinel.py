@@ -1,7 +1,7 @@
 """States behind sentinels: the primary is found, and found again after a failover."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -13,19 +13,6 @@ from tests.cache.waiting import eventually
 from tests.redis_topologies import SentinelPair, client_of, sentinel_pair
 
 pytestmark = pytest.mark.anyio
-
-
-@pytest.fixture(scope="module")
-def shared_pair() -> Iterator[SentinelPair]:
-    with sentinel_pair() as made:
-        yield made
-
-
-@pytest.fixture
-def pair(shared_pair: SentinelPair) -> SentinelPair:
-    with client_of(shared_pair.primary) as client:
-        client.flushall()
-    return shared_pair
 
 
 @pytest.fixture

@@ -1,77 +1,54 @@
-"""What only the Redis store has: a server that others write to, that hangs, and that dies."""
+"""What only the Redis store has: a server that others write to, and the ways to it."""
 
 import asyncio
 import traceback
-from collections.abc import AsyncIterator, Callable, Coroutine
-from contextlib import suppress
+from collections.abc import Callable
 
-import anyio
 import pytest
 import redis.asyncio
 
-from cache import Entry, RedisStore, StateKey, StateStore, StoreUnavailable
-from tests.cache.entries import ALICE, BOB, FINGERPRINT, grown, make_entry, put, seconds_to_live
-from tests.cache.waiting import NO_HANG_S, eventually
+from cache import RedisStore, StateKey, StoreUnavailable
+from tests.cache.entries import ALICE, BOB, FINGERPRINT, TTL_S, make_entry, put, seconds_to_live
 from tests.redis_server import RedisServer
 
 pytestmark = pytest.mark.anyio
 
-TTL_S = 100
-
-OPERATIONS: dict[str, Callable[[StateStore], Coroutine[None, None, object]]] = {
-    "get": lambda store: store.get(ALICE),
-    "load": lambda store: store.load(ALICE),
-    "put": lambda store: store.put(ALICE, make_entry(ALICE)),
-    "append": lambda store: store.append(ALICE, grown(make_entry(ALICE), b"more")[0]),
-    "head": lambda store: store.head(ALICE),
-    "delete": lambda store: store.delete(ALICE),
-    "look": lambda store: store.look(ALICE),
-    "ping": lambda store: store.ping(),
-}
-
-
-@pytest.fixture
-async def store(redis_url: str) -> AsyncIterator[RedisStore]:
-    made = RedisStore.from_url(redis_url, ttl_s=TTL_S, timeout_s=10.0)
-    yield made
-    await made.close()
-
 
 async def test_stored_value_is_header_and_payload(
-    store: RedisStore, client: redis.asyncio.Redis
+    remote: RedisStore, client: redis.asyncio.Redis
 ) -> None:
     entry = make_entry(ALICE, b"payload")
-    await put(store, ALICE, entry)
+    await put(remote, ALICE, entry)
     assert await client.keys() == [ALICE.name.encode()]
     assert await client.get(ALICE.name) == entry.value()
 
 
 async def test_every_key_expires_and_reading_renews(
-    store: RedisStore, client: redis.asyncio.Redis
+    remote: RedisStore, client: redis.asyncio.Redis
 ) -> None:
     for version in (1, 2):
-        await put(store, ALICE, make_entry(ALICE, version=version))
+        await put(remote, ALICE, make_entry(ALICE, version=version))
         assert TTL_S - 60 < await client.ttl(ALICE.name) <= TTL_S
     await client.expire(ALICE.name, 30)
-    assert await seconds_to_live(store, ALICE) in range(1, 31)
-    await store.get(ALICE)
+    assert await seconds_to_live(remote, ALICE) in range(1, 31)
+    await remote.get(ALICE)
     assert TTL_S - 60 < await client.ttl(ALICE.name) <= TTL_S
 
 
-async def test_swapped_values_are_misses(store: RedisStore, client: redis.asyncio.Redis) -> None:
+async def test_swapped_values_are_misses(remote: RedisStore, client: redis.asyncio.Redis) -> None:
     await client.set(ALICE.name, make_entry(BOB).value())
     await client.set(BOB.name, make_entry(ALICE).value())
-    assert await store.get(ALICE) is None
-    assert await store.get(BOB) is None
-    assert await put(store, ALICE, make_entry(ALICE))
-    assert await store.get(ALICE) == make_entry(ALICE)
+    assert await remote.get(ALICE) is None
+    assert await remote.get(BOB) is None
+    assert await put(remote, ALICE, make_entry(ALICE))
+    assert await remote.get(ALICE) == make_entry(ALICE)
 
 
 async def test_foreign_fingerprint_is_a_miss(
-    store: RedisStore, client: redis.asyncio.Redis
+    remote: RedisStore, client: redis.asyncio.Redis
 ) -> None:
     await client.set(ALICE.name, make_entry(StateKey("alice", bytes(16))).value())
-    assert await store.get(ALICE) is None
+    assert await remote.get(ALICE) is None
 
 
 def with_flipped_payload(value: bytes) -> bytes:
@@ -91,29 +68,29 @@ def with_flipped_payload(value: bytes) -> bytes:
     ids=["payload", "truncated", "short header", "longer", "empty", "foreign"],
 )
 async def test_damaged_value_is_a_miss_and_is_written_over(
-    store: RedisStore, client: redis.asyncio.Redis, damage: Callable[[bytes], bytes]
+    remote: RedisStore, client: redis.asyncio.Redis, damage: Callable[[bytes], bytes]
 ) -> None:
     await client.set(ALICE.name, damage(make_entry(ALICE, version=7).value()))
-    assert await store.get(ALICE) is None
-    assert await put(store, ALICE, make_entry(ALICE, version=1))
-    assert await store.get(ALICE) == make_entry(ALICE, version=1)
+    assert await remote.get(ALICE) is None
+    assert await put(remote, ALICE, make_entry(ALICE, version=1))
+    assert await remote.get(ALICE) == make_entry(ALICE, version=1)
 
 
 async def test_value_of_another_type_is_a_miss_and_is_written_over(
-    store: RedisStore, client: redis.asyncio.Redis
+    remote: RedisStore, client: redis.asyncio.Redis
 ) -> None:
     await client.hset(ALICE.name, "field", "value")
-    assert await store.get(ALICE) is None
-    assert await put(store, ALICE, make_entry(ALICE))
-    assert await store.get(ALICE) == make_entry(ALICE)
+    assert await remote.get(ALICE) is None
+    assert await put(remote, ALICE, make_entry(ALICE))
+    assert await remote.get(ALICE) == make_entry(ALICE)
 
 
 async def test_refused_write_changes_nothing(
-    store: RedisStore, client: redis.asyncio.Redis
+    remote: RedisStore, client: redis.asyncio.Redis
 ) -> None:
-    await put(store, ALICE, make_entry(ALICE, b"held"))
+    await put(remote, ALICE, make_entry(ALICE, b"held"))
     await client.expire(ALICE.name, 30)
-    assert not await store.put(ALICE, make_entry(ALICE, b"late"))
+    assert not await remote.put(ALICE, make_entry(ALICE, b"late"))
     assert await client.get(ALICE.name) == make_entry(ALICE, b"held").value()
     assert await client.ttl(ALICE.name) <= 30
 
@@ -133,117 +110,13 @@ async def test_one_of_two_replicas_wins(redis_url: str) -> None:
         await replica.close()
 
 
-async def test_delete_and_write_race_leaves_all_or_nothing(store: RedisStore) -> None:
+async def test_delete_and_write_race_leaves_all_or_nothing(remote: RedisStore) -> None:
     for _ in range(20):
-        await store.delete(ALICE)
-        await put(store, ALICE, make_entry(ALICE, b"old"))
+        await remote.delete(ALICE)
+        await put(remote, ALICE, make_entry(ALICE, b"old"))
         new = make_entry(ALICE, b"new", version=2)
-        stored, _ = await asyncio.gather(put(store, ALICE, new), store.delete(ALICE))
-        assert await store.get(ALICE) in ([new, None] if stored else [None])
-
-
-async def test_cancelled_reads_never_answer_another_caller(redis_url: str) -> None:
-    """One connection, so that every read has to follow the cancelled one's reply."""
-    store = RedisStore.from_url(redis_url, ttl_s=TTL_S, timeout_s=10.0, max_connections=1)
-    large, small = make_entry(ALICE, bytes(8 << 20)), make_entry(BOB, b"small")
-    await put(store, ALICE, large)
-    await put(store, BOB, small)
-    num_cancelled = 0
-    for i in range(30):
-        task = asyncio.create_task(store.get(ALICE))
-        await asyncio.sleep(i * 0.0002)
-        task.cancel()
-        with suppress(asyncio.CancelledError):
-            await task
-        num_cancelled += task.cancelled()
-        assert await store.get(BOB) == small
-    assert num_cancelled > 0
-    assert await store.get(ALICE) == large
-    await store.close()
-
-
-async def test_cancelled_writes_are_whole_or_absent(redis_url: str) -> None:
-    store = RedisStore.from_url(redis_url, ttl_s=TTL_S, timeout_s=10.0, max_connections=1)
-    written: list[Entry] = []
-    held: Entry | None = None
-    for i in range(30):
-        version = held.header.version + 1 if held else 1
-        new = make_entry(ALICE, bytes([i]) * (1 << 20), version=version)
-        written.append(new)
-        task = asyncio.create_task(put(store, ALICE, new))
-        await asyncio.sleep(i * 0.0001)
-        task.cancel()
-        with suppress(asyncio.CancelledError):
-            await task
-        found = await store.get(ALICE)
-        # What was sent before the cancellation may still arrive after this read, but whole.
-        assert found in written or (found is None and held is None)
-        held = found
-    assert held is not None
-    await store.close()
-
-
-@pytest.mark.parametrize("operation", OPERATIONS)
-async def test_paused_server(spare_redis_server: RedisServer, operation: str) -> None:
-    store = RedisStore.from_url(spare_redis_server.url, ttl_s=TTL_S, timeout_s=0.2)
-    await store.ping()
-    spare_redis_server.pause()
-    for _ in range(2):  # Over the connection that is open, then over a new one.
-        with (
-            anyio.fail_after(NO_HANG_S),
-            pytest.raises(StoreUnavailable, match="raise the timeout"),
-        ):
-            await OPERATIONS[operation](store)
-    spare_redis_server.resume()
-    await eventually(store.ping)
-    await store.close()
-
-
-@pytest.mark.parametrize("operation", OPERATIONS)
-async def test_killed_server(spare_redis_server: RedisServer, operation: str) -> None:
-    store = RedisStore.from_url(spare_redis_server.url, ttl_s=TTL_S, timeout_s=5.0)
-    await store.ping()
-    spare_redis_server.kill()
-    for _ in range(2):
-        with (
-            anyio.fail_after(NO_HANG_S),
-            pytest.raises(StoreUnavailable, match="check that it runs"),
-        ):
-            await OPERATIONS[operation](store)
-    spare_redis_server.start()
-    await eventually(store.ping)
-    assert await store.get(ALICE) is None
-    await store.close()
-
-
-async def test_busy_pool(spare_redis_server: RedisServer) -> None:
-    store = RedisStore.from_url(spare_redis_server.url, ttl_s=TTL_S, timeout_s=0.3)
-    await store.ping()
-    spare_redis_server.pause()
-    with anyio.fail_after(NO_HANG_S):
-        results = await asyncio.gather(
-            *(store.get(ALICE) for _ in range(100)), return_exceptions=True
-        )
-    assert {type(result) for result in results} == {StoreUnavailable}
-    assert any("all 16 connections are busy" in str(result) for result in results)
-    spare_redis_server.resume()
-    await eventually(store.ping)
-    await store.close()
-
-
-async def test_full_server_is_unavailable_for_writes_and_readable(
-    spare_redis_server: RedisServer,
-) -> None:
-    store = RedisStore.from_url(spare_redis_server.url, ttl_s=TTL_S, timeout_s=10.0)
-    await put(store, ALICE, make_entry(ALICE))
-    async with redis.asyncio.Redis.from_url(spare_redis_server.url) as client:
-        await client.config_set("maxmemory-policy", "noeviction")
-        await client.config_set("maxmemory", "1mb")
-    with pytest.raises(StoreUnavailable, match="allkeys-lru"):
-        await put(store, BOB, make_entry(BOB, bytes(2 << 20)))
-    assert await store.get(ALICE) == make_entry(ALICE)
-    assert await store.get(BOB) is None
-    await store.close()
+        stored, _ = await asyncio.gather(put(remote, ALICE, new), remote.delete(ALICE))
+        assert await remote.get(ALICE) in ([new, None] if stored else [None])
 
 
 async def test_unix_socket(spare_redis_server: RedisServer) -> None:
@@ -305,12 +178,12 @@ def assert_keeps_secret(raised: pytest.ExceptionInfo[StoreUnavailable]) -> None:
 
 
 async def test_forgetting_finds_a_user_among_many_keys(
-    store: RedisStore, client: redis.asyncio.Redis
+    remote: RedisStore, client: redis.asyncio.Redis
 ) -> None:
     await client.mset({f"theirs:{n}": "x" for n in range(5_000)})
     keys = [StateKey("alice", bytes([n] * 16)) for n in range(3)]
     for key in keys:
-        await put(store, key, make_entry(key))
-    assert await store.delete(ALICE)
+        await put(remote, key, make_entry(key))
+    assert await remote.delete(ALICE)
     assert not await client.keys("mf:*")
     assert await client.dbsize() == 5_000

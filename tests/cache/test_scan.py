@@ -1,25 +1,15 @@
 """Looking into a Redis store: everybody's states, one user's, nobody else's keys."""
 
-from collections.abc import Iterator
-
 import pytest
 import redis
 
 from cache import RedisStore, StateKey, StoreUnavailable
-from tests.cache.entries import ALICE, BOB, FINGERPRINT, make_entry, put
+from tests.cache.entries import ALICE, BOB, FINGERPRINT, TTL_S, make_entry, put
 from tests.redis_server import RedisServer
-from tests.redis_topologies import SentinelPair, cluster, sentinel_pair
 
 pytestmark = pytest.mark.anyio
 
-TTL_S = 100
 USERS = [StateKey(f"user {number}", FINGERPRINT) for number in range(2500)]
-
-
-@pytest.fixture(scope="module")
-def pair() -> Iterator[SentinelPair]:
-    with sentinel_pair() as made:
-        yield made
 
 
 def store_at(url: str) -> RedisStore:
@@ -84,16 +74,17 @@ async def test_what_is_not_a_state_is_left_out(redis_url: str) -> None:
     await store.close()
 
 
-async def test_a_sentinels_primary_and_all_of_a_cluster(pair: SentinelPair) -> None:
-    with cluster(3) as nodes:
-        for url in (pair.url, nodes.url):
-            store = store_at(url)
-            for key in USERS[:40]:
-                await put(store, key, make_entry(key))
-            assert {held.key async for held in store.scan()} == set(USERS[:40])
-            assert [held.key async for held in store.scan("user 7")] == [USERS[7]]
-            assert await store.num_keys() == 40
-            await store.close()
+@pytest.mark.parametrize("servers", ["pair", "nodes"])
+async def test_a_sentinels_primary_and_all_of_a_cluster(
+    servers: str, request: pytest.FixtureRequest
+) -> None:
+    store = store_at(request.getfixturevalue(servers).url)
+    for key in USERS[:40]:
+        await put(store, key, make_entry(key))
+    assert {held.key async for held in store.scan()} == set(USERS[:40])
+    assert [held.key async for held in store.scan("user 7")] == [USERS[7]]
+    assert await store.num_keys() == 40
+    await store.close()
 
 
 async def test_a_server_that_is_gone_is_told(spare_redis_server: RedisServer) -> None:

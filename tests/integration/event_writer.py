@@ -64,7 +64,7 @@ async def replica(checkpoint: Checkpoint, url: str) -> AsyncIterator[tuple[UserS
     device = DeviceTier(1 << 24)
     states = UserStates(store, codec, engine.empty_state, device, Metrics())
     try:
-        yield states, Updates(checkpoint, engine, thread, states)
+        yield states, Updates(checkpoint, engine, thread, states, Metrics())
     finally:
         await thread.close()
         await store.close()
@@ -82,7 +82,8 @@ async def write(checkpoint: Checkpoint, url: str, users: int, writers: int, writ
                     async with states.turn(str(user)):
                         loaded = await states.load(str(user))
                         offer = Offer(events, replace=False, missing_item_ids=[])
-                        outcome = await updates.store(str(user), loaded, offer)
+                        applied = updates.apply(offer, loaded.stored.state.history)
+                        outcome = await updates.store(str(user), loaded, applied)
                         num_lost += not outcome.stored
 
         await asyncio.gather(*(write_user(user) for user in range(users)))

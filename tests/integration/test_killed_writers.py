@@ -9,11 +9,13 @@ import sys
 import time
 from collections.abc import Iterator
 
+import anyio
 import pytest
 
 from cache import Found, RedisStore, StoreUnavailable
 from model.checkpoint import Checkpoint
 from tests.cache.entries import ALICE
+from tests.cache.waiting import NO_HANG_S
 from tests.integration.conftest import Serve
 from tests.integration.endless_writer import payload_of, versions
 from tests.integration.process import ROOT, clean_environment
@@ -81,7 +83,8 @@ async def test_a_server_that_is_killed_and_keeps_its_values(durable_server: Redi
     for _ in range(6):
         is_told.clear()
         writing = asyncio.create_task(write())
-        await is_told.wait()
+        with anyio.fail_after(NO_HANG_S):
+            await is_told.wait()
         await asyncio.sleep(draw.uniform(0, 0.05))
         await asyncio.to_thread(durable_server.kill)
         with pytest.raises(StoreUnavailable):

@@ -1,13 +1,9 @@
 """Owns one replica of the service without HTTP: its own connections, device tier and turns."""
 
 from collections.abc import Coroutine
-from dataclasses import dataclass
 from typing import Any, Literal
 
 from cache import Dtype, RedisStore
-from model.checkpoint import Checkpoint
-from model.engine.engine import Engine
-from model.history import Event
 from service.codec import StateCodec
 from service.deadline import Deadline
 from service.device_tier import DeviceTier
@@ -18,34 +14,12 @@ from service.schemas import EventIn, EventsRequest, RecommendRequest, RecommendR
 from service.settings import Settings
 from service.states import UserStates
 from service.updates import Offer, Updates
+from tests.properties.models import Model
 
 Mode = Literal["append", "replace"]
 
 NO_HURRY_MS = 120_000.0
 TTL_S = 3600
-
-
-@dataclass(frozen=True, slots=True)
-class Model:
-    """What all replicas of a checkpoint share."""
-
-    checkpoint: Checkpoint
-    engine: Engine
-    fingerprint: bytes
-
-    @classmethod
-    def of(cls, checkpoint: Checkpoint) -> "Model":
-        return cls(checkpoint, Engine(checkpoint.network), checkpoint.digests().fingerprint)
-
-    def event(self, event: EventIn) -> Event | None:
-        """In this model's indices; None for an item that it does not know."""
-        item = self.checkpoint.items.index.get(event.item_id)
-        actions = self.checkpoint.config.action_index
-        return (
-            None
-            if item is None
-            else Event(item, actions.get(event.action or "", 0), event.timestamp)
-        )
 
 
 class Replica:
@@ -68,7 +42,7 @@ class Replica:
         self._states = UserStates(
             self.store, codec, model.engine.empty_state, self._device, metrics
         )
-        self._updates = Updates(model.checkpoint, model.engine, thread, self._states)
+        self._updates = Updates(model.checkpoint, model.engine, thread, self._states, metrics)
         self._recommender = Recommender(
             Parts(
                 checkpoint=model.checkpoint,
@@ -102,7 +76,8 @@ class Replica:
         async with self._states.turn(user_id):
             loaded = await self._states.load(user_id)
             await others
-            return (await self._updates.store(user_id, loaded, offer)).stored
+            applied = self._updates.apply(offer, loaded.stored.state.history)
+            return (await self._updates.store(user_id, loaded, applied)).stored
 
     async def recommend(
         self, user_id: str, events: list[EventIn], mode: Mode, now_s: int

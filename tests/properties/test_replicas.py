@@ -10,7 +10,6 @@ import os
 from itertools import product
 from typing import Any
 
-import pytest
 import redis
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
@@ -22,19 +21,14 @@ from hypothesis.stateful import (
 )
 
 from cache import Dtype, StateKey
-from model.checkpoint import Checkpoint
-from model.config import Window
-from model.engine.oracle import Oracle
-from model.history import Event, History
-from model.items import Items
+from model.history import Event
 from service.codec import StateCodec
 from service.handover import Handover, Outcome
 from service.row_format import QUANTISED
 from service.scheduler import EngineThread
-from service.schemas import EventIn, RecommendResponse
-from service.verification.run import relative_tolerance
-from tests.model.builders import TOLERANCE, make_network, tiny_config
-from tests.properties.replica import Mode, Model, Replica, open_store
+from service.schemas import EventIn
+from tests.properties.models import Model, assert_right, between, make_models
+from tests.properties.replica import Mode, Replica, open_store
 from tests.reference import ReferenceHistory, inherited
 from tests.service.builders import single_thread
 
@@ -63,19 +57,6 @@ events = st.lists(
     max_size=5,
 )
 """Few enough that repeats, corrections, ties and late arrivals are the rule."""
-
-
-def make_models() -> tuple[Model, Model]:
-    """Two vocabularies that overlap, in another order; a window that moves, and a strict one."""
-    made = []
-    for seed, (ids, window) in enumerate(
-        [("abcde", Window(capacity=6, keep=3)), ("gfedcb", Window(capacity=4, keep=4))]
-    ):
-        sizes: dict[str, Any] = {"d_model": 8, "num_layers": 2, "qk_dim": 4, "v_dim": 4}
-        config = tiny_config(len(ids), window=window, **sizes)
-        items = Items([{"item_id": id_} for id_ in ids])
-        made.append(Model.of(Checkpoint(f"model {seed}", make_network(config, seed=seed), items)))
-    return made[0], made[1]
 
 
 class Replicas(RuleBasedStateMachine):
@@ -212,7 +193,7 @@ class Replicas(RuleBasedStateMachine):
         if outcome is Outcome.WARMED:
             source, into = self._of(old, user), self._of(model, user)
             assert not into.held
-            known = [event for event in map(_between(old, model), source.held) if event]
+            known = [event for event in map(between(old, model), source.held) if event]
             into.held, into.num_gone = inherited(source.num_gone, known, into.window)
             assert into.held
             if dtype in QUANTISED:
@@ -240,47 +221,6 @@ class Replicas(RuleBasedStateMachine):
         stored = codec.decode(found[0])
         assert stored is not None
         return stored.state.history.events, stored.state.history.anchor
-
-
-def _between(old: Model, new: Model) -> Any:
-    """An event of one model in the other's indices; both know the same actions."""
-
-    def translated(event: Event) -> Event | None:
-        item = new.checkpoint.items.index.get(old.checkpoint.items.ids[event.item])
-        return None if item is None else event._replace(item=item)
-
-    return translated
-
-
-def assert_right(
-    answer: RecommendResponse,
-    model: Model,
-    expected: ReferenceHistory,
-    now_s: int,
-    *,
-    is_rounded: bool,
-) -> None:
-    """Every score is the oracle's for the events expected, and nothing else was answered from.
-
-    From rounded rows: within the bound that verification holds each number format to.
-    """
-    assert answer.complete
-    cache = answer.cache
-    assert cache.reused_events + cache.encoded_events == len(expected.held)
-    oracle = Oracle(model.checkpoint.network, History.of(expected.held), now_s)
-    index = model.checkpoint.items.index
-    right = {item.item_id: oracle.score(index[item.item_id]) for item in answer.items}
-    allowed_retrieval = allowed_actions = TOLERANCE
-    if is_rounded:
-        share = max(map(relative_tolerance, QUANTISED))
-        allowed_retrieval = share * max(float(score.retrieval.abs()) for score in right.values())
-        allowed_actions = share * max(float(score.actions.abs().max()) for score in right.values())
-    for item in answer.items:
-        score = right[item.item_id]
-        probabilities = model.checkpoint.network.action_probabilities(score.actions).tolist()
-        assert item.retrieval_score == pytest.approx(float(score.retrieval), abs=allowed_retrieval)
-        assert item.actions is not None
-        assert list(item.actions.values()) == pytest.approx(probabilities, abs=allowed_actions)
 
 
 def test_any_interleaving_is_exact(redis_url: str) -> None:

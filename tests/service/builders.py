@@ -1,8 +1,8 @@
 """Owns what the service's tests are made of: a tiny random checkpoint, an app that serves it, and
 the right answers, which come from the oracle and a window kept event by event."""
 
-from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,8 @@ NOW_S = START_S + 40_000_000
 TOLERANCE = 1e-5
 ITEM_IDS = [f"i{index}" for index in range(NUM_ITEMS)]
 ACTIONS = ("negative", "neutral", "positive")
+PARTS: JSON = {"candidates": ITEM_IDS[::5], "exclude_seen": False, "include": ["parts"]}
+"""Of a request whose every score `assert_right` can check."""
 
 
 @contextmanager
@@ -128,6 +130,10 @@ async def serving(folder: Path, **flags: Any) -> AsyncIterator[Service]:
         httpx.AsyncClient(transport=transport, base_url="http://mfalcon") as client,
     ):
         yield Service(client, app.state.runtime)
+
+
+Serving = Callable[..., AbstractAsyncContextManager[Service]]
+"""`serving` of some folder, with some flags."""
 
 
 def window_of(events: Sequence[JSON], window: Window = WINDOW) -> list[JSON]:

@@ -1,4 +1,4 @@
-"""Owns an example of a history provider: the documented contract, and every way to break it.
+"""Owns an example of a history provider, which keeps to the documented contract unless told not to.
 
 It listens on loopback in a thread of its own.
 """
@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-from tests.service.builders import JSON
+from tests.service.builders import JSON, Service
 
 Handler = BaseHTTPRequestHandler
 
@@ -91,3 +91,10 @@ def history_server() -> Iterator[HistoryServer]:
         server.shutdown()
         thread.join()
         server.server_close()
+
+
+async def outcomes(service: Service) -> list[float]:
+    """How many questions of the service were found, none, failed and skipped."""
+    names = ("found", "none", "failed", "skipped")
+    sample = 'mfalcon_history_requests_total{{outcome="{}"}}'
+    return [await service.metric(sample.format(name)) for name in names]

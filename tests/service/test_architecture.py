@@ -1,12 +1,15 @@
 """The rules between the packages, as import contracts and as words that must not appear."""
 
 import ast
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from model.errors import InputError
 
 ROOT = Path(__file__).parents[2]
 SOURCES = [
@@ -77,3 +80,14 @@ def test_torch_files_are_read_without_running_code() -> None:
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_every_module_says_what_it_is(path: Path) -> None:
     assert ast.get_docstring(ast.parse(path.read_text(encoding="utf-8")))
+
+
+def test_the_tree_of_refusals_names_all_of_them() -> None:
+    told = re.findall(r"-- (\w+) .*\((\S+)\)", InputError.__doc__ or "")
+    found = [
+        (node.name, ".".join(path.relative_to(ROOT).with_suffix("").parts))
+        for path in SOURCES
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.ClassDef) and "InputError" in map(ast.unparse, node.bases)
+    ]
+    assert sorted(told) == sorted(found)

@@ -149,6 +149,13 @@ def test_every_way_to_reach_a_store(folder: Path, monkeypatch: pytest.MonkeyPatc
         assert len(asked("ls")["states"]) == 11
 
 
+def test_a_store_that_is_given_stands_for_one_in_the_environment(
+    filled: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MFALCON_STORE", "ftp://nowhere")
+    assert len(asked("ls", store=filled)["states"]) == len(USERS)
+
+
 @pytest.mark.parametrize(
     ("store", "named"),
     [

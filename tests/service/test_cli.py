@@ -3,13 +3,10 @@
 import json
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 from typer.testing import CliRunner
 
-from service.benchmark.run import measure
-from service.benchmark.shapes import SHAPES, Shape
 from service.cli.main import app, main
 from service.settings import Settings
 from service.verification.run import Finding
@@ -110,51 +107,3 @@ def test_verify_judges_a_dtype_by_its_own_bound(
         result = json.loads(done.stdout)
         assert result["passed"] == (difference < 0.01) == (done.exit_code == 0)
         assert result["max_abs_diff"] == 1e-9
-
-
-@pytest.fixture
-def tiny_shape(monkeypatch: pytest.MonkeyPatch) -> Shape:
-    shape = Shape(
-        name="mlwhiz",
-        num_layers=1,
-        d_model=8,
-        num_heads=1,
-        head_dim=4,
-        num_events=6,
-        num_candidates=5,
-    )
-    monkeypatch.setitem(SHAPES, "mlwhiz", shape)
-    return shape
-
-
-def test_bench_prints_one_json_object(tiny_shape: Shape) -> None:
-    done = CliRunner().invoke(app, ["bench", "--rounds", "1", "--output", "json"])
-    assert done.exit_code == 0, done.output
-    result: dict[str, Any] = json.loads(done.stdout)
-    assert result["shape"] == "mlwhiz"
-    assert result["sizes"]["num_candidates"] == tiny_shape.num_candidates
-    assert result["rounds"] == 1
-    assert set(result["median_ms"]) == {"loop", "batched", "cached", "prefill_and_cached"}
-    assert set(result["ratios"]) == {
-        "loop_over_cached",
-        "batched_over_cached",
-        "loop_over_prefill_and_cached",
-    }
-    assert result["max_abs_diff"] <= 1e-5
-    assert set(result) > MACHINE
-
-
-def test_bench_counts_its_rounds_and_its_contenders_agree(tiny_shape: Shape) -> None:
-    rounds: list[tuple[int, int]] = []
-    found = measure(
-        tiny_shape,
-        microbatch=2,
-        rounds=2,
-        seed=3,
-        on_round=lambda done, total: rounds.append((done, total)),
-    )
-    assert rounds == [(0, 2), (1, 2)]
-    assert found.max_abs_diff <= 1e-5
-    assert all(ms > 0 for ms in found.median_ms.values())
-    loop, cached = found.median_ms["loop"], found.median_ms["cached"]
-    assert found.ratios["loop_over_cached"] == pytest.approx(loop / cached)

@@ -8,8 +8,7 @@ import pytest
 from model.checkpoint import Checkpoint
 from service.cost import CostModel, Line
 from tests.service.builders import (
-    ITEM_IDS,
-    JSON,
+    PARTS,
     Service,
     assert_right,
     make_events,
@@ -21,7 +20,6 @@ pytestmark = pytest.mark.anyio
 
 MS, ROW_S, BYTE_S = 1e-3, 50e-6, 1e-9
 ROW_BYTES = 10_000
-PARTS: JSON = {"candidates": ITEM_IDS[::5], "exclude_seen": False, "include": ["parts"]}
 
 
 def learned(*, row_s: float = ROW_S, byte_s: float = BYTE_S) -> CostModel:

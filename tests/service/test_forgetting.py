@@ -7,6 +7,7 @@ from pathlib import Path
 import anyio
 import pytest
 import redis.asyncio
+from structlog.testing import capture_logs
 
 from cache import LINEAGE_BYTES
 from model.checkpoint import Checkpoint
@@ -84,6 +85,32 @@ async def test_a_write_behind_of_another_replica_stays_forgotten(
         await gate.is_reached.wait()
         assert (await forget(second))["deleted"] is bool(before)
         await gate.open()
+    await assert_forgotten(replicas, redis_url)
+
+
+@pytest.mark.parametrize("before", [[], LONG_AGO], ids=["first write", "append"])
+async def test_events_whose_state_is_evicted_before_they_are_written_are_counted_and_logged(
+    replicas: list[Service],
+    redis_url: str,
+    monkeypatch: pytest.MonkeyPatch,
+    before: list[JSON],
+) -> None:
+    """Nobody is waiting for an answer that could tell."""
+    first, _ = replicas
+    users = ("u", "v")
+    for user_id in users if before else ():
+        await first.add_events(before, user_id=user_id)
+    gate = Gate(first, monkeypatch)
+    with anyio.fail_after(NO_HANG_S), capture_logs() as log:
+        for user_id in users:
+            await first.recommend(user_id=user_id, events=make_events(1, first=9))
+        await gate.is_reached.wait()
+        async with redis.asyncio.Redis.from_url(redis_url) as client:
+            await client.flushdb()
+        await gate.open()
+    assert await first.metric('mfalcon_unstored_total{reason="gone"}') == len(users)
+    (told,) = (line for line in log if line["event"] == "state_not_written")
+    assert "deleted or evicted" in told["reason"]
     await assert_forgotten(replicas, redis_url)
 
 

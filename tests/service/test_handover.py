@@ -1,37 +1,24 @@
 """A change of model: warmed users are answered by the new checkpoint as if it had known them."""
 
-import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
-import redis
+import redis.asyncio
 
-from cache import LINEAGE_BYTES, Dtype, Entry, Header, RedisStore, StateKey
+from cache import Dtype, RedisStore, StateKey
 from model.checkpoint import Checkpoint, save
 from model.config import ActionTask, Window
-from model.engine.engine import Engine
 from model.history import Event, History
 from model.items import Items
 from model.network.hstu import HSTU
-from service.handover import Handover, Outcome, Translation, survey
+from service.handover import Outcome, Translation, survey
 from tests.reference import inherited, num_kept_of
-from tests.service.builders import (
-    ITEM_IDS,
-    JSON,
-    WINDOW,
-    assert_right,
-    make_checkpoint,
-    make_events,
-    serving,
-    window_of,
-)
+from tests.service.builders import JSON, WINDOW, assert_right, make_events, window_of
+from tests.service.handovers import NEW_IDS, add_events, handover, make_new, serving_on
 
 pytestmark = pytest.mark.anyio
 
-NEW_IDS = ["brand new", *ITEM_IDS[:4:-1]]
-"""In another order, with one that is new, and without the first five."""
 WINDOWS = {
     "the same": WINDOW,
     "wider": Window(capacity=20, keep=11),
@@ -41,25 +28,8 @@ WINDOWS = {
 EVERYTHING: JSON = {"include": ["parts"], "exclude_seen": False, "num_results": 30}
 
 
-def make_new(window: Window = WINDOW) -> Checkpoint:
-    return make_checkpoint(seed=7, window=window, item_ids=NEW_IDS)
-
-
 def known(events: list[JSON]) -> list[JSON]:
     return [event for event in events if event["item_id"] in NEW_IDS]
-
-
-@pytest.fixture
-async def store(redis_url: str) -> AsyncIterator[RedisStore]:
-    made = RedisStore.from_url(redis_url, ttl_s=100, timeout_s=10.0)
-    yield made
-    await made.close()
-
-
-@pytest.fixture
-def client(redis_url: str) -> Iterator[redis.Redis]:
-    with redis.Redis.from_url(redis_url) as made:
-        yield made
 
 
 @pytest.fixture
@@ -67,19 +37,6 @@ def key(checkpoint: Checkpoint) -> Callable[[str], str]:
     """The name of a user's state under the old checkpoint."""
     fingerprint = checkpoint.digests().fingerprint
     return lambda user_id: StateKey(user_id, fingerprint).name
-
-
-def handover(
-    old: Checkpoint, new: Checkpoint, store: RedisStore, dtype: Dtype = Dtype.FLOAT32
-) -> Handover:
-    return Handover(old, new, Engine(new.network), store, dtype)
-
-
-async def add_events(folder: Path, url: str, events: dict[str, list[JSON]]) -> None:
-    """By a service of the checkpoint."""
-    async with serving(folder, store=url, store_timeout_ms=10_000) as service:
-        for user_id, theirs in events.items():
-            assert (await service.add_events(theirs, user_id=user_id))["stored"]
 
 
 def expected_of(events: list[JSON], window: Window) -> tuple[list[JSON], int]:
@@ -95,16 +52,16 @@ async def test_the_next_requests_of_a_warmed_user_are_right(
     count: int,
     folder: Path,
     checkpoint: Checkpoint,
-    store: RedisStore,
+    remote: RedisStore,
     redis_url: str,
     tmp_path: Path,
 ) -> None:
     new, events = make_new(window), make_events(count, first=1)
     save(new, tmp_path / "new")
     await add_events(folder, redis_url, {"u": events})
-    assert await handover(checkpoint, new, store).warm("u") is Outcome.WARMED
+    assert await handover(checkpoint, new, remote).warm("u") is Outcome.WARMED
     held, num_gone = expected_of(events, window)
-    async with serving(tmp_path / "new", store=redis_url, store_timeout_ms=10_000) as service:
+    async with serving_on(redis_url, tmp_path / "new") as service:
         assert (await service.state())["anchor"] == num_gone
         answer = await service.recommend(**EVERYTHING)
         assert_right(answer, new, held)
@@ -118,14 +75,14 @@ async def test_the_next_requests_of_a_warmed_user_are_right(
 
 
 async def test_with_the_same_window_nothing_tells_that_the_model_has_changed(
-    folder: Path, checkpoint: Checkpoint, store: RedisStore, redis_url: str, tmp_path: Path
+    folder: Path, checkpoint: Checkpoint, remote: RedisStore, redis_url: str, tmp_path: Path
 ) -> None:
     """As many events are known of as were told, those before the window included."""
     new, events = make_new(), make_events(15, first=10)
     save(new, tmp_path / "new")
     await add_events(folder, redis_url, {"u": events})
-    await handover(checkpoint, new, store).warm("u")
-    async with serving(tmp_path / "new", store=redis_url, store_timeout_ms=10_000) as service:
+    await handover(checkpoint, new, remote).warm("u")
+    async with serving_on(redis_url, tmp_path / "new") as service:
         answer = await service.recommend(history_size=15)
         assert (answer["degraded"], answer["complete"]) == ([], True)
         answer = await service.recommend(events=events, **EVERYTHING)
@@ -133,13 +90,13 @@ async def test_with_the_same_window_nothing_tells_that_the_model_has_changed(
 
 
 async def test_a_window_that_reaches_back_further_tells_that_events_are_missing(
-    folder: Path, checkpoint: Checkpoint, store: RedisStore, redis_url: str, tmp_path: Path
+    folder: Path, checkpoint: Checkpoint, remote: RedisStore, redis_url: str, tmp_path: Path
 ) -> None:
     new, events = make_new(WINDOWS["wider"]), make_events(13, first=10)
     save(new, tmp_path / "new")
     await add_events(folder, redis_url, {"u": events})
-    await handover(checkpoint, new, store).warm("u")
-    async with serving(tmp_path / "new", store=redis_url, store_timeout_ms=10_000) as service:
+    await handover(checkpoint, new, remote).warm("u")
+    async with serving_on(redis_url, tmp_path / "new") as service:
         answer = await service.recommend(history_size=13)
         assert answer["degraded"] == ["history_incomplete"]
         answer = await service.recommend(events=events, history_size=13, **EVERYTHING)
@@ -150,21 +107,21 @@ async def test_a_window_that_reaches_back_further_tells_that_events_are_missing(
 async def test_old_states_are_left_as_they_are_and_new_ones_live_no_longer(
     folder: Path,
     checkpoint: Checkpoint,
-    store: RedisStore,
+    remote: RedisStore,
     redis_url: str,
-    client: redis.Redis,
+    client: redis.asyncio.Redis,
     key: Callable[[str], str],
 ) -> None:
     new = make_new()
     await add_events(folder, redis_url, {"u": make_events(5)})
-    client.expire(key("u"), 40)
-    value = client.get(key("u"))
-    found = await survey(store, checkpoint.digests().fingerprint, max_users=9, max_scanned=9)
+    await client.expire(key("u"), 40)
+    value = await client.get(key("u"))
+    found = await survey(remote, checkpoint.digests().fingerprint, max_users=9, max_scanned=9)
     assert found.users == ["u"]
-    assert await handover(checkpoint, new, store, Dtype.INT8).warm("u") is Outcome.WARMED
-    assert client.get(key("u")) == value
-    assert client.ttl(key("u")) in (39, 40)
-    held = await store.look(StateKey("u", new.digests().fingerprint))
+    assert await handover(checkpoint, new, remote, Dtype.INT8).warm("u") is Outcome.WARMED
+    assert await client.get(key("u")) == value
+    assert await client.ttl(key("u")) in (39, 40)
+    held = await remote.look(StateKey("u", new.digests().fingerprint))
     assert held is not None
     assert (held.header.dtype, held.ttl_s in (38, 39, 40)) == (Dtype.INT8, True)
 
@@ -172,126 +129,35 @@ async def test_old_states_are_left_as_they_are_and_new_ones_live_no_longer(
 async def test_the_survey_finds_the_most_recently_used(
     folder: Path,
     checkpoint: Checkpoint,
-    store: RedisStore,
+    remote: RedisStore,
     redis_url: str,
-    client: redis.Redis,
+    client: redis.asyncio.Redis,
     key: Callable[[str], str],
 ) -> None:
     users = ["a", "b:{c}", "d e", "%65", "é/?"]
     await add_events(folder, redis_url, dict.fromkeys(users, make_events(2)))
     for place, user_id in enumerate(users):
-        client.expire(key(user_id), 900 - 100 * place)
-    client.set(key("damaged"), "x" * 200, ex=1000)
-    client.set("session:7", "another application's")
-    client.copy(key("a"), key("never"))
-    client.persist(key("never"))
+        await client.expire(key(user_id), 900 - 100 * place)
+    await client.set(key("damaged"), "x" * 200, ex=1000)
+    await client.set("session:7", "another application's")
+    await client.copy(key("a"), key("never"))
+    await client.persist(key("never"))
     fingerprint = checkpoint.digests().fingerprint
-    found = await survey(store, fingerprint, max_users=3, max_scanned=100)
+    found = await survey(remote, fingerprint, max_users=3, max_scanned=100)
     assert (found.users, found.num_states, found.complete) == (users[:3], 5, True)
     assert not found.others
-    found = await survey(store, fingerprint, max_users=9, max_scanned=2)
+    found = await survey(remote, fingerprint, max_users=9, max_scanned=2)
     assert (len(found.users), found.num_states, found.complete) == (2, 2, False)
-    found = await survey(store, bytes(16), max_users=9, max_scanned=100)
+    found = await survey(remote, bytes(16), max_users=9, max_scanned=100)
     assert (found.users, found.others) == ([], {fingerprint.hex(): 5})
-
-
-async def test_a_state_of_the_new_checkpoint_is_never_touched(
-    folder: Path, checkpoint: Checkpoint, store: RedisStore, redis_url: str, tmp_path: Path
-) -> None:
-    new = make_new()
-    save(new, tmp_path / "new")
-    await add_events(folder, redis_url, {"u": make_events(5)})
-    await add_events(tmp_path / "new", redis_url, {"u": make_events(2, first=20)})
-    before = await store.peek(StateKey("u", new.digests().fingerprint))
-    assert await handover(checkpoint, new, store).warm("u") is Outcome.PRESENT
-    assert await store.peek(StateKey("u", new.digests().fingerprint)) == before
-
-
-async def test_a_run_that_was_stopped_goes_on(
-    folder: Path, checkpoint: Checkpoint, store: RedisStore, redis_url: str
-) -> None:
-    new, users = make_new(), ["a", "b", "c", "d"]
-    await add_events(folder, redis_url, dict.fromkeys(users, make_events(5)))
-    first, done = handover(checkpoint, new, store), asyncio.Event()
-    running = asyncio.create_task(
-        first.run(users, 0.01, lambda count: done.set() if count else None)
-    )
-    await done.wait()
-    running.cancel()
-    await asyncio.wait([running])
-    assert first.report.outcomes == {Outcome.WARMED: 1}
-    second = handover(checkpoint, new, store)
-    await second.run(users, 1e6)
-    assert second.report.outcomes == {Outcome.WARMED: 3, Outcome.PRESENT: 1}
-    third = handover(checkpoint, new, store)
-    await third.run(users, 0.01)  # those who are skipped cost no pause
-    assert third.report.outcomes == {Outcome.PRESENT: 4}
-
-
-class MeddledStore(RedisStore):
-    """Something happens to the old state between reading it and writing the new one."""
-
-    meddle: Callable[[StateKey, Entry], Any]
-
-    async def peek(self, key: StateKey) -> tuple[Entry, int] | None:
-        found = await super().peek(key)
-        if found is not None:
-            await self.meddle(key, found[0])
-        return found
-
-
-@pytest.fixture
-async def meddled(redis_url: str) -> AsyncIterator[MeddledStore]:
-    made = MeddledStore.from_url(redis_url, ttl_s=100, timeout_s=10.0)
-    assert isinstance(made, MeddledStore)
-    yield made
-    await made.close()
-
-
-async def test_a_user_forgotten_meanwhile_does_not_come_back(
-    folder: Path, checkpoint: Checkpoint, meddled: MeddledStore, redis_url: str, client: redis.Redis
-) -> None:
-    await add_events(folder, redis_url, {"u": make_events(5)})
-    meddled.meddle = lambda key, _: meddled.delete(key)
-    assert await handover(checkpoint, make_new(), meddled).warm("u") is Outcome.GONE
-    # A key that was begun is no state, and expires soon.
-    assert [client.strlen(name) for name in client.scan_iter()] == [LINEAGE_BYTES]
-
-
-@pytest.mark.parametrize("num_changes", [2, 9])
-async def test_events_that_come_meanwhile_are_taken_along(
-    num_changes: int,
-    folder: Path,
-    checkpoint: Checkpoint,
-    meddled: MeddledStore,
-    redis_url: str,
-) -> None:
-    """Unless they never stop."""
-    new, fingerprint = make_new(), make_new().digests().fingerprint
-    await add_events(folder, redis_url, {"u": make_events(5, first=20)})
-    left = iter(range(num_changes))
-
-    async def one_more(_key: StateKey, _entry: Entry) -> None:
-        if (place := next(left, None)) is not None:
-            await add_events(folder, redis_url, {"u": make_events(1, first=30 + place)})
-
-    meddled.meddle = one_more
-    outcome = await handover(checkpoint, new, meddled).warm("u")
-    header: Header | None = await meddled.head(StateKey("u", fingerprint))
-    if num_changes == 2:
-        assert outcome is Outcome.WARMED
-        assert header is not None
-        assert header.num_events == 7
-    else:
-        assert (outcome, header) == (Outcome.BUSY, None)
 
 
 async def test_what_is_not_the_users_own_sound_state_is_skipped(
     folder: Path,
     checkpoint: Checkpoint,
-    store: RedisStore,
+    remote: RedisStore,
     redis_url: str,
-    client: redis.Redis,
+    client: redis.asyncio.Redis,
     key: Callable[[str], str],
 ) -> None:
     new = make_new()
@@ -299,15 +165,15 @@ async def test_what_is_not_the_users_own_sound_state_is_skipped(
     await add_events(
         folder, redis_url, {"damaged": make_events(5), "a": make_events(3), "b": unknown_items}
     )
-    client.setrange(key("damaged"), 150, b"\xff\xff\xff")
-    client.copy(key("a"), key("swapped"))
-    client.set(key("garbage"), b"MFST" * 50)
-    one = handover(checkpoint, new, store)
+    await client.setrange(key("damaged"), 150, b"\xff\xff\xff")
+    await client.copy(key("a"), key("swapped"))
+    await client.set(key("garbage"), b"MFST" * 50)
+    one = handover(checkpoint, new, remote)
     for user_id in ("damaged", "swapped", "garbage", "nobody"):
         assert await one.warm(user_id) is Outcome.GONE
     assert await one.warm("b") is Outcome.UNKNOWN
     made = new.digests().fingerprint.hex().encode()
-    assert not [name for name in client.scan_iter() if name.endswith(made)]
+    assert not [name async for name in client.scan_iter() if name.endswith(made)]
     assert one.report.events == 0
 
 

@@ -85,6 +85,19 @@ async def test_evictions_are_told_by_tier(folder: Path) -> None:
         assert await service.metric('mfalcon_evictions_total{tier="device"}') == 2
 
 
+async def test_what_fails_behind_the_answer_is_counted(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def fail(*_: object) -> None:
+        raise RuntimeError("a bug")
+
+    recommender = service.runtime.recommender()
+    monkeypatch.setattr(recommender.states, "save", fail)
+    await service.recommend(events=make_events(5))
+    await recommender.drain()
+    assert await service.metric('mfalcon_unstored_total{reason="error"}') == 1
+
+
 async def test_the_exposition_is_well_formed_and_names_the_checkpoint(service: Service) -> None:
     await service.recommend()
     response = await service.client.get("/metrics")

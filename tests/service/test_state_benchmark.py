@@ -1,4 +1,4 @@
-"""`mfalcon bench --state` counts bytes as the store holds them, and answers as the service does."""
+"""`mfalcon bench state` counts bytes as the store holds them, and answers as the service does."""
 
 import json
 from collections.abc import Iterator
@@ -132,7 +132,7 @@ def test_the_command_prints_and_draws(
     monkeypatch.setattr("service.benchmark.shapes.STATE_SHAPES", (SHAPE,))
     monkeypatch.setattr("service.benchmark.state_cost.LENGTHS", (3, 9))
     checkpoint, picture = write_checkpoint(tmp_path / "tiny"), tmp_path / "state.png"
-    arguments = ["bench", "--state", "--rounds", "1", "--data", str(data), "--users", "3"]
+    arguments = ["bench", "state", "--rounds", "1", "--data", str(data), "--users", "3"]
     arguments += ["--checkpoint", str(checkpoint), "--picture", str(picture), "--output", output]
     done = CliRunner().invoke(app, arguments, env={"COLUMNS": "200"})
     assert done.exit_code == 0, done.output
@@ -150,7 +150,7 @@ def test_the_command_prints_and_draws(
 
 def test_a_picture_needs_a_folder(tmp_path: Path) -> None:
     picture = tmp_path / "none" / "state.png"
-    done = CliRunner().invoke(app, ["bench", "--state", "--picture", str(picture)])
+    done = CliRunner().invoke(app, ["bench", "state", "--picture", str(picture)])
     assert done.exit_code == 2
     assert str(picture.parent) in done.stderr
 

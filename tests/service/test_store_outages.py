@@ -8,12 +8,11 @@ import pytest
 
 from cache import MemoryStore
 from model.checkpoint import Checkpoint
-from tests.service.builders import ITEM_IDS, JSON, Service, assert_right, make_events, serving
+from tests.service.builders import JSON, PARTS, Service, assert_right, make_events, serving
 from tests.service.stores import FlakyStore
 
 pytestmark = pytest.mark.anyio
 
-PARTS: JSON = {"candidates": ITEM_IDS[::5], "exclude_seen": False, "include": ["parts"]}
 EVENTS = make_events(9)
 MANY = 1_000_000
 

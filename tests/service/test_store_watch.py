@@ -1,13 +1,11 @@
 """A service and the Redis it finds, or does not: what it says, once, and what requests notice."""
 
 import asyncio
-from collections.abc import Iterator
 from pathlib import Path
 
 import anyio
 import pytest
 import redis
-from structlog.testing import capture_logs
 
 from tests.redis_server import RedisServer
 from tests.redis_topologies import cluster, sentinel_pair
@@ -22,12 +20,6 @@ LONG = {"store_timeout_ms": 5000, "max_budget_ms": 60_000}
 @pytest.fixture(autouse=True)
 def _often(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("service.store_watch._LOOK_EVERY_S", 0.02)
-
-
-@pytest.fixture
-def log() -> Iterator[list[JSON]]:
-    with capture_logs() as captured:
-        yield captured  # type: ignore[misc]
 
 
 def told(log: list[JSON], event: str) -> list[JSON]:

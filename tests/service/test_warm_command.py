@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from model.checkpoint import load, save
 from service.cli.main import app
 from tests.service.builders import make_events
-from tests.service.test_handover import add_events, make_new
+from tests.service.handovers import add_events, make_new
 
 
 def invoke(*arguments: str) -> Any:

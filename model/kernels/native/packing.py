@@ -5,18 +5,17 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from model.kernels.native.records import LayerRecord, ModelRecord
-from model.kernels.pages import PAGE_ROWS
+from model.kernels.pages import PAGE_ROWS, numbers_per_word
 from model.network.hstu import HSTU
 from model.network.layer import HSTULayer
-
-_OUTPUTS = {"gated": 0, "concat_ua": 1, "unprojected": 2}
 
 
 class PackedNetwork:
     """The record of a network, and the copies of its weights that it points to."""
 
-    def __init__(self, network: HSTU) -> None:
+    def __init__(self, network: HSTU, dtype: torch.dtype) -> None:
         self._kept: list[Tensor] = []
+        self._dtype = dtype
         config, blocks = network.config, network.blocks
         boundaries = network.time_buckets.boundaries
         self.record = ModelRecord(
@@ -30,8 +29,9 @@ class PackedNetwork:
             num_boundaries=len(boundaries),
             gate_is_sigmoid=config.gate == "sigmoid",
             residual_is_normed=config.residual == "normed",
-            output=_OUTPUTS[config.output],
+            output_is_concatenated=config.output == "concat_ua",
             query_is_next=config.time_query == "next",
+            is_bfloat16=dtype == torch.bfloat16,
             norm_eps=config.norm_eps,
             q_scale=config.qk_dim**-0.5 if config.qk_scale == "rsqrt" else 1.0,
             divisor=0.0 if config.divisor == "count" else config.divisor,
@@ -42,7 +42,7 @@ class PackedNetwork:
     def _layer(self, block: HSTULayer) -> LayerRecord:
         columns = block.uvqk.shape[1]
         parts = {
-            "mix": _panels(block.uvqk),
+            "mix": self._panels(block.uvqk),
             "mix_shift": _padded(_or(torch.zeros(columns), block.uvqk_bias)),
             "position": block.bias.distances,
             "time": block.bias.time,
@@ -53,8 +53,15 @@ class PackedNetwork:
                 parts[f"{name}_scale"] = _or(torch.ones(size), norm.weight)
                 parts[f"{name}_shift"] = _or(torch.zeros(size), norm.bias)
         if isinstance(block.out, nn.Linear):
-            parts |= {"out": _panels(block.out.weight.T), "out_shift": _padded(block.out.bias)}
+            parts |= {"out": self._panels(block.out.weight.T), "out_shift": _padded(block.out.bias)}
         return LayerRecord(**{name: self._address(part) for name, part in parts.items()})
+
+    def _panels(self, weight: Tensor) -> Tensor:
+        """(in, out) -> (out / 32, in / p, 32, p): p rows share a word of 32 bits."""
+        per_word = numbers_per_word(self._dtype, weight.device)
+        rows = F.pad(_padded(weight), (0, 0, 0, -len(weight) % per_word)).to(self._dtype)
+        words = rows.reshape(-1, per_word, rows.shape[1] // PAGE_ROWS, PAGE_ROWS)
+        return words.permute(2, 0, 3, 1)
 
     def _address(self, tensor: Tensor) -> int:
         self._kept.append(tensor.detach().contiguous())
@@ -68,9 +75,3 @@ def _or(default: Tensor, given: Tensor | None) -> Tensor:
 def _padded(columns: Tensor) -> Tensor:
     """Zeros behind the last column (..., C), up to whole panels."""
     return F.pad(columns, (0, -columns.shape[-1] % PAGE_ROWS))
-
-
-def _panels(weight: Tensor) -> Tensor:
-    """(in, out) -> (out / 32, in, 32)."""
-    padded = _padded(weight).contiguous()
-    return padded.view(len(padded), -1, PAGE_ROWS).transpose(0, 1)

@@ -25,7 +25,8 @@ class LayerRecord(Structure):
 class ModelRecord(Structure):
     _fields_ = [
         *_fields(c_int32, "num_layers width heads qk v bias_heads num_distances num_boundaries"),
-        *_fields(c_int32, "gate_is_sigmoid residual_is_normed output query_is_next"),
+        *_fields(c_int32, "gate_is_sigmoid residual_is_normed output_is_concatenated"),
+        *_fields(c_int32, "query_is_next is_bfloat16"),
         *_fields(c_float, "norm_eps q_scale divisor"),
         ("boundaries", c_void_p),
         ("layers", POINTER(LayerRecord)),

@@ -1,7 +1,8 @@
 """Owns the compiled stack's calls: rows and users in, addresses handed over, outputs out.
 
-What happens per row happens in `stack.cpp`. It runs SiLU attention without a feed-forward part, in
-float32 on a CPU; plain tensor operations run everything else.
+What happens per row happens in `stack.cpp`. It runs SiLU attention without a feed-forward part on a
+CPU, in float32, and in bfloat16 where the processor multiplies that; plain tensor operations run
+everything else.
 """
 
 from __future__ import annotations
@@ -24,20 +25,24 @@ _MOST_BUCKETS = 255
 
 
 class NativeStack:
-    def __init__(self, network: HSTU, instructions: str, lib: ctypes.CDLL) -> None:
+    def __init__(
+        self, network: HSTU, dtype: torch.dtype, instructions: str, lib: ctypes.CDLL
+    ) -> None:
         self.name = f"native ({instructions})"
         self._lib, self._width = lib, network.config.d_model
-        self._network = PackedNetwork(network)
+        self._network = PackedNetwork(network, dtype)
 
     @classmethod
-    def of(cls, network: HSTU) -> NativeStack | None:
+    def of(cls, network: HSTU, dtype: torch.dtype) -> NativeStack | None:
         """None where it is not built, or does not run such a network."""
         instructions = machine()
         lib = load(instructions)
         on_cpu = network.items.weight.device.type == "cpu"
         if lib is None or not on_cpu or not _runs(network.config):
             return None
-        return cls(network, instructions, lib)
+        if dtype == torch.bfloat16 and not lib.mfalcon_has_bfloat16():
+            return None
+        return cls(network, dtype, instructions, lib)
 
     def encode(self, x: Tensor, users: Sequence[EventRows]) -> Tensor:
         records = _records(users)

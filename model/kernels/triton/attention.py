@@ -9,7 +9,11 @@ A page is loaded whole, whatever lies behind the last row: an unused key spoils 
 column, which the mask takes out, and unused values are not loaded. A load whose mask ends
 anywhere could not be one of 16 bytes.
 
-Legend: r a row of the tile, j a key, d a number of a head.
+Pages hold `number`, and that is what is multiplied; sums are of float32. It is multiplied as
+`factor`: the same, but in the interpreter, whose products of bfloat16 are not numbers.
+
+Legend: r a row of the tile, j a key, d a number of a head; `key_numbers` and `per_word` are the
+layout of a page (`model.kernels.pages`).
 """
 
 import triton
@@ -43,7 +47,10 @@ def attend_events(
     divisor,  # 0: the number of keys a row sees
     qk_dim: tl.constexpr,
     v_dim: tl.constexpr,
+    key_numbers: tl.constexpr,
+    per_word: tl.constexpr,
     number: tl.constexpr,
+    factor: tl.constexpr,
     block_rows: tl.constexpr,
     block_keys: tl.constexpr,
     block_k: tl.constexpr,
@@ -54,20 +61,20 @@ def attend_events(
     count, first = tl.load(record + COUNT).to(tl.int32), tl.load(record + POSITION).to(tl.int32)
     r, d, v = tl.arange(0, block_rows), tl.arange(0, block_k), tl.arange(0, block_v)
     row = tl.load(record + ROW) + r
-    queries = _rows(q, row, q_stride, head, r < count, d, qk_dim).to(number)
+    queries = _rows(q, row, q_stride, head, r < count, d, qk_dim).to(number).to(factor)
     index = first + r
     num_keys = first + count
     num_pages = tl.cdiv(num_keys, PAGE_ROWS)
     bucket_rows = tl.multiple_of(tl.load(record + BUCKETS_AT), PAGE_ROWS) + r * (
         num_pages * PAGE_ROWS
     )
-    head_at = layer_at + head * (PAGE_ROWS * (qk_dim + v_dim))
+    head_at = layer_at + head * (key_numbers + PAGE_ROWS * v_dim)
     pages_of = pages + tl.load(record + PAGES_AT)
     sums = tl.zeros((block_rows, block_v), tl.float32)
     for start in range(0, num_keys, block_keys):
         j = start + tl.arange(0, block_keys)
         page = _pages(pages_of, j, num_pages, number) + head_at
-        keys = _keys(page, j, d, qk_dim)
+        keys = _keys(page, j, d, qk_dim, per_word).to(factor)
         bucket = tl.load(
             buckets + bucket_rows[:, None] + j[None, :],
             mask=(r < count)[:, None] & (j < num_pages * PAGE_ROWS)[None, :],
@@ -78,8 +85,8 @@ def attend_events(
         bias += tl.load(time + head * time_step + bucket)
         scores = tl.dot(queries, keys, input_precision="ieee") + bias
         weights = tl.where(j[None, :] <= index[:, None], scores * tl.sigmoid(scores), 0.0)
-        values = _values(page, j, v, num_keys, qk_dim, v_dim)
-        sums = tl.dot(weights.to(number), values, sums, input_precision="ieee")
+        values = _values(page + key_numbers, j, v, num_keys, v_dim, per_word).to(factor)
+        sums = tl.dot(weights.to(number).to(factor), values, sums, input_precision="ieee")
     divisors = tl.where(divisor == 0, (index + 1).to(tl.float32), divisor)
     tl.store(
         out + row[:, None] * (tl.num_programs(1) * v_dim) + head * v_dim + v[None, :],
@@ -109,7 +116,10 @@ def attend_candidates(
     divisor,  # 0: the number of keys a row sees
     qk_dim: tl.constexpr,
     v_dim: tl.constexpr,
+    key_numbers: tl.constexpr,
+    per_word: tl.constexpr,
     number: tl.constexpr,
+    factor: tl.constexpr,
     block_rows: tl.constexpr,
     block_keys: tl.constexpr,
     block_k: tl.constexpr,
@@ -120,24 +130,24 @@ def attend_candidates(
     count, num_keys = tl.load(record + COUNT).to(tl.int32), tl.load(record + POSITION).to(tl.int32)
     r, d, c = tl.arange(0, block_rows), tl.arange(0, block_k), tl.arange(0, block_v)
     row = tl.load(record + ROW) + r
-    queries = _rows(q, row, q_stride, head, r < count, d, qk_dim).to(number)
+    queries = _rows(q, row, q_stride, head, r < count, d, qk_dim).to(number).to(factor)
     num_pages = tl.cdiv(num_keys, PAGE_ROWS)
     bucket_row = tl.multiple_of(tl.load(record + BUCKETS_AT), PAGE_ROWS)
-    head_at = layer_at + head * (PAGE_ROWS * (qk_dim + v_dim))
+    head_at = layer_at + head * (key_numbers + PAGE_ROWS * v_dim)
     pages_of = pages + tl.load(record + PAGES_AT)
     sums = tl.zeros((block_rows, block_v), tl.float32)
     for start in range(0, num_keys, block_keys):
         j = start + tl.arange(0, block_keys)
         page = _pages(pages_of, j, num_pages, number) + head_at
-        keys = _keys(page, j, d, qk_dim)
+        keys = _keys(page, j, d, qk_dim, per_word).to(factor)
         bucket = tl.load(buckets + bucket_row + j, mask=j < num_keys, other=0).to(tl.int32)
         distance = tl.minimum(tl.maximum(num_keys - j, 0), num_distances - 1)
         bias = tl.load(position + head * position_step + distance)
         bias += tl.load(time + head * time_step + bucket)
         scores = tl.dot(queries, keys, input_precision="ieee") + bias[None, :]
         weights = tl.where((j < num_keys)[None, :], scores * tl.sigmoid(scores), 0.0)
-        values = _values(page, j, c, num_keys, qk_dim, v_dim)
-        sums = tl.dot(weights.to(number), values, sums, input_precision="ieee")
+        values = _values(page + key_numbers, j, c, num_keys, v_dim, per_word).to(factor)
+        sums = tl.dot(weights.to(number).to(factor), values, sums, input_precision="ieee")
     # Read again: registers are what the loop has least of.
     own_queries = _rows(q, row, q_stride, head, r < count, d, qk_dim)
     own_keys = _rows(k, row, k_stride, head, r < count, d, qk_dim)
@@ -170,14 +180,17 @@ def _pages(pages, j, num_pages, number: tl.constexpr):
 
 
 @triton.jit
-def _keys(page, j, d, qk_dim: tl.constexpr):
+def _keys(page, j, d, qk_dim: tl.constexpr, per_word: tl.constexpr):
     """(d, j)"""
-    at = page[None, :] + d[:, None] * PAGE_ROWS + (j % PAGE_ROWS)[None, :]
+    in_page = (j % PAGE_ROWS)[None, :] * per_word
+    at = page[None, :] + (d // per_word * (PAGE_ROWS * per_word) + d % per_word)[:, None] + in_page
     return tl.load(at, mask=(d < qk_dim)[:, None], other=0.0)
 
 
 @triton.jit
-def _values(page, j, v, num_keys, qk_dim: tl.constexpr, v_dim: tl.constexpr):
+def _values(page, j, v, num_keys, v_dim: tl.constexpr, per_word: tl.constexpr):
     """(j, v)"""
-    at = page[:, None] + qk_dim * PAGE_ROWS + (j % PAGE_ROWS)[:, None] * v_dim + v[None, :]
+    row = j % PAGE_ROWS
+    in_page = (row // per_word * (v_dim * per_word) + row % per_word)[:, None]
+    at = page[:, None] + in_page + v[None, :] * per_word
     return tl.load(at, mask=(j < num_keys)[:, None] & (v < v_dim)[None, :], other=0.0)

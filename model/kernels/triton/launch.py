@@ -5,6 +5,7 @@ Never computes anything itself.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +14,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from model.kernels.pages import PAGE_ROWS
+from model.kernels.pages import PagePool
 from model.kernels.triton.attention import attend_candidates, attend_events
 from model.kernels.triton.plan import Plan
 from model.kernels.triton.rows import find_buckets, write_rows
@@ -36,7 +37,7 @@ _SPAN_KEYS = 64
 class Blocks:
     """What a program of the attention kernels works on at once.
 
-    In bfloat16 tensor cores multiply, and tiles are as large as registers allow. Products in
+    Of bfloat16 tensor cores multiply, and tiles are as large as registers allow. Products in
     float32 are exact only outside of them (tf32 has 11 bits), where Triton unrolls a product and
     holds its operands in registers: rows x keys x numbers of a head must stay near 2^16, or they
     spill. `tests/model/kernels/test_compiled.py` compiles every one of these and looks.
@@ -70,11 +71,14 @@ class Kernels:
             (block.bias.distances.contiguous(), block.bias.time.contiguous())
             for block in network.blocks
         ]
-        self._layer_numbers = config.num_heads * PAGE_ROWS * (config.qk_dim + config.v_dim)
+        layout = PagePool(config, network.items.weight.device, dtype)
+        self._layer_numbers = math.prod(layout.shape[1:])
         self._blocks = Blocks.of(max(block_k, block_v), dtype)
         self._head: dict[str, Any] = {
             "qk_dim": config.qk_dim,
             "v_dim": config.v_dim,
+            "key_numbers": layout.key_numbers,
+            "per_word": layout.per_word,
             "number": _NUMBERS[dtype],
             "block_k": block_k,
             "block_v": block_v,
@@ -110,8 +114,14 @@ class Kernels:
             k.stride(0),
             v.stride(0),
             block_rows=plan.block_rows,
+            num_warps=self._copying_warps(plan.block_rows),
             **self._head,
         )
+
+    def _copying_warps(self, block_rows: int) -> int:
+        """So many that a thread holds 32 numbers of K, and as many of V."""
+        numbers: int = block_rows * self._head["block_k"]
+        return min(16, max(4, numbers // 1024))
 
     def attend_events(self, plan: Plan, layer: int, buckets: Tensor, q: Tensor) -> Tensor:
         """q (R, H, K) of all rows -> (R, H * V), divided."""
@@ -177,6 +187,7 @@ class Kernels:
         blocks = self._blocks
         return {
             **self._head,
+            "factor": tl.float32 if triton.knobs.runtime.interpret else self._head["number"],
             "block_rows": block_rows,
             "block_keys": blocks.keys,
             "num_warps": blocks.num_warps,

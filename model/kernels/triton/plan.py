@@ -15,6 +15,8 @@ from model.kernels.pages import PAGE_ROWS
 from model.kernels.stack import CandidateRows, EventRows
 from model.kernels.triton.tile import FIELDS
 
+_Record = tuple[int, ...]
+
 
 @dataclass(frozen=True, slots=True)
 class Plan:
@@ -34,7 +36,9 @@ class Plan:
 
 def plan_events(users: Sequence[EventRows], block_rows: int, device: torch.device) -> Plan:
     """Tiles of event rows; each row has its own buckets, up to the end of its tile's last page."""
-    tiles, lasts, last_rows = [], [], []
+    tiles: list[_Record] = []
+    lasts: list[_Record] = []
+    last_rows = []
     row = num_buckets = 0
     for user, origin in zip(users, _origins(users), strict=True):
         for position in range(user.start, user.stop, block_rows):
@@ -62,7 +66,8 @@ def plan_events(users: Sequence[EventRows], block_rows: int, device: torch.devic
 
 def plan_candidates(users: Sequence[CandidateRows], block_rows: int, device: torch.device) -> Plan:
     """Tiles of candidates, who stand behind all events; those of a user share their buckets."""
-    tiles, spans = [], []
+    tiles: list[_Record] = []
+    spans: list[_Record] = []
     row = num_buckets = 0
     for user, origin in zip(users, _origins(users), strict=True):
         num_events = len(user.timestamps)
@@ -98,7 +103,7 @@ def _origins(users: Sequence[EventRows | CandidateRows]) -> list[tuple[int, int,
     return origins
 
 
-def _records(tiles: Sequence[tuple[int, ...]]) -> Tensor:
+def _records(tiles: Sequence[_Record]) -> Tensor:
     return torch.tensor(tiles, dtype=torch.int64).view(-1, len(FIELDS))
 
 

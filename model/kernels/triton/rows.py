@@ -31,6 +31,8 @@ def write_rows(
     v_stride,
     qk_dim: tl.constexpr,
     v_dim: tl.constexpr,
+    key_numbers: tl.constexpr,
+    per_word: tl.constexpr,
     number: tl.constexpr,
     block_rows: tl.constexpr,
     block_k: tl.constexpr,
@@ -45,19 +47,18 @@ def write_rows(
         pages + tl.load(record + PAGES_AT) + position // PAGE_ROWS, mask=is_row, other=0
     )
     page = address.to(tl.pointer_type(number))
-    page += layer_at + head * (PAGE_ROWS * (qk_dim + v_dim))
-    column = position % PAGE_ROWS
+    page += layer_at + head * (key_numbers + PAGE_ROWS * v_dim)
+    in_page = position % PAGE_ROWS
     in_keys = (d < qk_dim)[:, None] & is_row[None, :]
     keys = tl.load(k + row[None, :] * k_stride + head * qk_dim + d[:, None], mask=in_keys)
-    tl.store(
-        page[None, :] + d[:, None] * PAGE_ROWS + column[None, :], keys.to(number), mask=in_keys
-    )
+    number_at = d // per_word * (PAGE_ROWS * per_word) + d % per_word
+    at = page[None, :] + number_at[:, None] + (in_page * per_word)[None, :]
+    tl.store(at, keys.to(number), mask=in_keys)
     in_values = is_row[:, None] & (c < v_dim)[None, :]
     values = tl.load(v + row[:, None] * v_stride + head * v_dim + c[None, :], mask=in_values)
-    page += qk_dim * PAGE_ROWS
-    tl.store(
-        page[:, None] + column[:, None] * v_dim + c[None, :], values.to(number), mask=in_values
-    )
+    row_at = in_page // per_word * (v_dim * per_word) + in_page % per_word
+    at = (page + key_numbers)[:, None] + row_at[:, None] + c[None, :] * per_word
+    tl.store(at, values.to(number), mask=in_values)
 
 
 @triton.jit(do_not_specialize_on_alignment=["tiles", "times"])

@@ -19,14 +19,15 @@ from model.network.hstu import HSTU
 class TritonStack:
     name = "triton"
 
-    def __init__(self, network: HSTU) -> None:
-        self._layers, self._kernels = network.blocks, Kernels(network, torch.float32)
+    def __init__(self, network: HSTU, dtype: torch.dtype) -> None:
+        """`dtype`, float32 or bfloat16, is that of the pages."""
+        self._layers, self._kernels = network.blocks, Kernels(network, dtype)
 
     @classmethod
-    def of(cls, network: HSTU) -> TritonStack | None:
+    def of(cls, network: HSTU, dtype: torch.dtype) -> TritonStack | None:
         """None where there is no GPU, or for a network that it does not run."""
         on_gpu = network.items.weight.device.type == "cuda"
-        return cls(network) if on_gpu and _runs(network.config) else None
+        return cls(network, dtype) if on_gpu and _runs(network.config) else None
 
     def encode(self, x: Tensor, users: Sequence[EventRows]) -> Tensor:
         kernels = self._kernels

@@ -13,7 +13,7 @@ from model.kernels.stack import LayerStack
 from model.kernels.tensor_stack import TensorStack
 from model.network.hstu import HSTU
 
-MakeStack = Callable[[HSTU], LayerStack]
+MakeStack = Callable[[HSTU, torch.dtype], LayerStack]
 
 
 @pytest.fixture(params=["tensor", *MACHINES])
@@ -28,3 +28,14 @@ def make_stack(request: pytest.FixtureRequest) -> MakeStack:
     if lib is None:
         pytest.skip("no compiled stack: install a C++ compiler, then mfalcon anew")
     return partial(NativeStack, instructions=name, lib=lib)
+
+
+@pytest.fixture(params=["tensor", "avx512"])
+def make_narrow_stack(request: pytest.FixtureRequest) -> MakeStack:
+    """Those that hold K and V in bfloat16, and multiply it where the processor does."""
+    if request.param == "tensor":
+        return TensorStack
+    lib = load("avx512")
+    if lib is None or not lib.mfalcon_has_bfloat16():
+        pytest.skip("no compiled stack, or a processor without products in bfloat16")
+    return partial(NativeStack, instructions="avx512", lib=lib)

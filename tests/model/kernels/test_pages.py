@@ -6,22 +6,20 @@ import torch
 from model.kernels.pages import PAGE_ROWS, PagedRows, PagePool
 from tests.model.builders import assert_close, tiny_config
 
-LAYERS, HEADS, QK, V = 3, 2, 8, 12
+LAYERS, HEADS, QK, V = 3, 2, 7, 12
 COUNTS = (0, 1, PAGE_ROWS - 1, PAGE_ROWS, PAGE_ROWS + 1, 3 * PAGE_ROWS + 5)
 
 
 def rows_of(count: int, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
     generator = torch.Generator().manual_seed(seed)
     shape = (LAYERS, HEADS, count)
-    return (
-        torch.randn(*shape, QK, generator=generator),
-        torch.randn(*shape, V, generator=generator),
-    )
+    keys, values = (torch.randn(*shape, width, generator=generator) for width in (QK, V))
+    return keys.bfloat16().float(), values.bfloat16().float()  # of both dtypes
 
 
-@pytest.fixture
-def pool() -> PagePool:
-    return PagePool(tiny_config())
+@pytest.fixture(params=[torch.float32, torch.bfloat16], ids=str)
+def pool(request: pytest.FixtureRequest) -> PagePool:
+    return PagePool(tiny_config(qk_dim=QK), dtype=request.param)
 
 
 @pytest.mark.parametrize("count", COUNTS)
@@ -79,7 +77,8 @@ def test_pages_start_where_vectors_are_aligned(pool: PagePool) -> None:
 
 
 def test_sizes_are_counted_by_page(pool: PagePool) -> None:
-    assert pool.page_bytes == 4 * LAYERS * HEADS * PAGE_ROWS * (QK + V)
+    numbers = QK + V if pool.dtype == torch.float32 else QK + 1 + V
+    assert pool.page_bytes == pool.dtype.itemsize * LAYERS * HEADS * PAGE_ROWS * numbers
     assert pool.empty().num_bytes == 0
     assert pool.hold(*rows_of(PAGE_ROWS + 1)).num_bytes == 2 * pool.page_bytes
 

@@ -16,6 +16,7 @@ from model.kernels.pages import PAGE_ROWS
 from tests.model.builders import (
     FORMULATIONS,
     NUM_ITEMS,
+    SOME_ITEMS,
     START,
     assert_close,
     assert_exact,
@@ -23,6 +24,7 @@ from tests.model.builders import (
     later,
     make_network,
     random_history,
+    right_answers,
     served,
     tiny_config,
 )
@@ -40,9 +42,16 @@ MORE: dict[str, dict[str, Any]] = {
 LENGTHS = (1, PAGE_ROWS - 1, PAGE_ROWS, PAGE_ROWS + 1, 3 * PAGE_ROWS + 4)
 
 
-def engine_of(make_stack: MakeStack, **overrides: Any) -> Engine:
+BFLOAT16_BOUND = 8 * 2**-8
+"""Of the largest logit among all users, as `mfalcon verify` allows."""
+
+
+def engine_of(
+    make_stack: MakeStack, dtype: torch.dtype = torch.float32, **overrides: Any
+) -> Engine:
     window = Window(capacity=256, keep=200)
-    engine = Engine(make_network(tiny_config(window=window, **overrides)), stack=make_stack)
+    network = make_network(tiny_config(window=window, **overrides))
+    engine = Engine(network, dtype=dtype, stack=make_stack)
     # What a page held before must not matter: numbers that spread wherever they are read.
     pages = [engine.pool.take() for _ in range(40)]
     for page in pages:
@@ -59,6 +68,35 @@ def test_every_formulation_is_exact_over_many_pages(make_stack: MakeStack, name:
         for split in (0, length // 2, length - 1):
             state = encode(engine, history.cut(0, split)).state
             assert_exact(engine, encode(engine, history, now, state), now)
+
+
+@pytest.mark.parametrize("name", ["shared-count-normed", "per_head-7.0-input", *MORE])
+def test_bfloat16_is_near_over_many_pages(make_narrow_stack: MakeStack, name: str) -> None:
+    engine = engine_of(make_narrow_stack, torch.bfloat16, **(FORMULATIONS | MORE)[name])
+    histories = [random_history(length, seed=length) for length in LENGTHS]
+    answers = [right_answers(engine.network, h, later(h), SOME_ITEMS) for h in histories]
+    bounds = [
+        BFLOAT16_BOUND * max(float(part.abs().max()) if part.numel() else 0 for part in parts)
+        for parts in zip(*answers, strict=True)
+    ]
+    for history, right in zip(histories, answers, strict=True):
+        for split in (0, len(history) // 2, len(history) - 1):
+            state = encode(engine, history.cut(0, split)).state
+            found = served(engine, encode(engine, history, later(history), state), SOME_ITEMS)
+            for got, wanted, bound in zip(found, right, bounds, strict=True):
+                assert_close([got], [wanted], bound)
+
+
+def test_a_pass_in_bfloat16_is_the_same_in_any_company(make_narrow_stack: MakeStack) -> None:
+    engine = engine_of(make_narrow_stack, torch.bfloat16, qk_dim=7)
+    jobs = []
+    for seed, length in enumerate((33, 1, 70, 2)):
+        history = random_history(length, seed=seed)
+        state = encode(engine, history.cut(0, length // 2)).state
+        jobs.append(EncodeJob(state, history, later(history)))
+    for job, together in zip(jobs, engine.encode(jobs), strict=True):
+        (alone,) = engine.encode([job])
+        assert_close(together.state.rows.read(), alone.state.rows.read(), 0)
 
 
 @settings(

@@ -18,6 +18,7 @@ from model.history import Event, History
 from model.kernels.pages import PAGE_ROWS
 from tests.model.builders import (
     NUM_ITEMS,
+    SOME_ITEMS,
     START,
     assert_close,
     assert_exact,
@@ -49,10 +50,13 @@ FORMULATIONS: dict[str, dict[str, Any]] = {
     "feed-forward": {"ffn_multiple": 2, "output": "concat_ua", "residual": "input"},
 }
 
+BFLOAT16_BOUND = 8 * 2**-8
+"""Of the largest logit, as `mfalcon verify` allows."""
 
-def engine_of(**overrides: Any) -> Engine:
-    fields = {"num_layers": 2, "window": Window(capacity=256, keep=200)} | overrides
-    engine = Engine(make_network(tiny_config(**fields)), stack=TritonStack)
+
+def engine_of(dtype: torch.dtype = torch.float32, **overrides: Any) -> Engine:
+    fields: dict[str, Any] = {"num_layers": 2, "window": Window(capacity=256, keep=200)} | overrides
+    engine = Engine(make_network(tiny_config(**fields)), dtype=dtype, stack=TritonStack)
     # What a page held before must not matter: numbers that spread wherever they are read.
     pages = [engine.pool.take() for _ in range(40)]
     for page in pages:
@@ -67,6 +71,18 @@ def test_every_formulation_is_exact_over_pages(name: str) -> None:
     now = later(history)
     state = encode(engine, history.cut(0, PAGE_ROWS - 3)).state
     assert_exact(engine, encode(engine, history, now, state), now)
+
+
+@pytest.mark.parametrize("widths", [{}, {"qk_dim": 7, "v_dim": 9}])
+def test_bfloat16_is_near(widths: dict[str, int]) -> None:
+    engine = engine_of(torch.bfloat16, **widths)
+    history = random_history(PAGE_ROWS + 5)
+    now = later(history)
+    state = encode(engine, history.cut(0, PAGE_ROWS - 3)).state
+    found = served(engine, encode(engine, history, now, state), SOME_ITEMS)
+    right = right_answers(engine.network, history, now, SOME_ITEMS)
+    for got, wanted in zip(found, right, strict=True):
+        assert_close([got], [wanted], BFLOAT16_BOUND * float(wanted.abs().max()))
 
 
 def test_rows_over_many_tiles_are_exact() -> None:
@@ -149,7 +165,7 @@ def test_times_out_of_order_are_exact() -> None:
 
 
 def test_networks_that_it_does_not_run_are_left_to_others() -> None:
-    assert TritonStack.of(make_network(tiny_config())) is None  # no GPU
+    assert TritonStack.of(make_network(tiny_config()), torch.float32) is None  # no GPU
 
 
 def test_no_candidates_are_no_scores() -> None:

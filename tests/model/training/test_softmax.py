@@ -118,3 +118,18 @@ def test_spared_items_are_no_drawn_negatives_either(monkeypatch: pytest.MonkeyPa
     expected = outcome(masked(given), given)
     found = sampled_softmax_loss(*given, NUM_ITEMS, SPARED)
     assert_close(outcome(found, given), expected, tolerance=1e-12)
+
+
+def test_to_spare_nothing_is_to_spare_the_targets() -> None:
+    *_, targets = given = inputs()
+    spared = targets.unsqueeze(1).expand(-1, 2)
+    for loss in (full_softmax_loss, sampled_of_a_seed):
+        expected = outcome(loss(*given, spared), given)
+        assert_close(outcome(loss(*given), given), expected, tolerance=0)
+
+
+def sampled_of_a_seed(
+    queries: Tensor, items: Tensor, targets: Tensor, spared: Tensor | None = None
+) -> Tensor:
+    torch.manual_seed(0)
+    return sampled_softmax_loss(queries, items, targets, 4, spared)

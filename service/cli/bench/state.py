@@ -1,37 +1,49 @@
-"""Owns `mfalcon bench --state`: running its parts and printing them."""
+"""Owns `mfalcon bench state`: running its parts and printing them."""
 
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
+import typer
+
+from service.cli.bench.options import Rounds, Threads, prepare
 from service.cli.data import open_interactions
-from service.cli.output import print_json, print_table, progress, say, where
+from service.cli.output import Output, machine_line, print_json, print_table, progress, say, where
+from service.settings import DEMO_CHECKPOINT
 
 if TYPE_CHECKING:
     from service.benchmark.state_cost import StateCost
     from service.benchmark.state_effect import Effects
 
+_ML_1M = DEMO_CHECKPOINT.with_name("ml-1m")
 
-def bench_state(
-    *,
-    checkpoint: Path,
-    data: str | None,
-    users: int | None,
-    picture: Path | None,
-    rounds: int,
-    threads: int,
-    seed: int,
-    output: str,
+
+def state(
+    data: Annotated[
+        str | None,
+        typer.Option(help="a file, or the name of a public set; compares answers on it, too"),
+    ] = None,
+    checkpoint: Annotated[
+        Path, typer.Option(help="with --data: a checkpoint of this data")
+    ] = _ML_1M,
+    users: Annotated[
+        int | None, typer.Option(min=1, help="with --data: how many; default: all")
+    ] = None,
+    picture: Annotated[
+        Path | None, typer.Option(help="draw fetching against encoding, a PNG")
+    ] = None,
+    rounds: Rounds = 7,
+    threads: Threads = 0,
+    seed: int = 0,
+    output: Output = "table",
 ) -> None:
-    """Cost for every shape, against an embedded Valkey; with `data`, the effect on answers."""
-    import torch
+    """Measure what stored states cost, in each dtype, against an embedded Valkey.
 
-    from model.allocator import keep_freed_memory
-
-    keep_freed_memory()
-    if threads:
-        torch.set_num_threads(threads)
+    Bytes of a state, reading it against encoding it anew and, with --data, what fewer bits do to
+    answers.
+    """
+    prepare(threads)
     if picture is not None and not picture.parent.is_dir():
         raise FileNotFoundError(f"--picture: {picture.parent} is not a folder")
     effects = _effects(checkpoint, data, users, seed) if data else None
@@ -49,8 +61,7 @@ def bench_state(
         _print_cost(cost)
     if effects is not None:
         _print_effects(effects, checkpoint)
-    machine = where()
-    say(f"{machine['machine']}, torch {machine['torch']}, commit {machine['commit']}")
+    say(machine_line())
 
 
 def _costs(rounds: int, seed: int) -> "list[StateCost]":
@@ -95,9 +106,9 @@ def _print_cost(cost: "StateCost") -> None:
     from service.benchmark.state_cost import APPENDED_TO
 
     shape = cost.shape
-    title = f"{shape.name}: {shape.num_layers} layers, {shape.num_heads} heads of {shape.head_dim}"
     print_table(
-        f"{title}; a state of {shape.num_events} events takes {cost.tensor_bytes} bytes as tensors",
+        f"{shape.name}: {shape.title}; a state of {shape.num_events} events takes "
+        f"{cost.tensor_bytes} bytes as tensors",
         [
             "stored as",
             "bytes an event",

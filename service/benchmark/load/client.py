@@ -1,0 +1,216 @@
+"""Owns sending load to a service on loopback, in a process of its own.
+
+`python -m service.benchmark.load.client PORT` reads messages and answers each (`worker.py`). The
+first is the plan with the names of items and actions. Bodies are put together from parts made
+before, and answers are read after the load, not during it.
+"""
+
+import asyncio
+import json
+import sys
+import time
+from collections import deque
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from itertools import islice
+from random import Random
+from typing import Any
+
+from service.benchmark.load.connection import Connection
+from service.benchmark.load.traffic import (
+    NUM_RESULTS,
+    Happened,
+    Plan,
+    Visitor,
+    request_time,
+    visitors,
+)
+
+
+class _User:
+    """A visitor with a connection of its own: one request at a time, so events come in order."""
+
+    def __init__(self, visitor: Visitor, plan: Plan, names: dict[str, list[str | None]]) -> None:
+        self._visitor, self._names = visitor, names
+        self._more = json.dumps(
+            {
+                "candidates": [names["items"][item] for item in visitor.candidates],
+                "num_results": NUM_RESULTS,
+                "exclude_seen": False,
+                "budget_ms": plan.budget_ms,
+            }
+        )[1:]
+
+    async def connect(self, port: int) -> None:
+        self._connection = await Connection.open(port)
+
+    async def disconnect(self) -> None:
+        await self._connection.close()
+
+    async def begin(self) -> None:
+        """Make the history known to the service."""
+        events = [self._event(event) for event in self._visitor.history]
+        body = json.dumps({"user_id": self._visitor.user_id, "events": events})
+        status, answer = await self._connection.post("/events", body.encode())
+        if status != 200:
+            raise RuntimeError(f"/events answered {status}: {answer.decode()}")
+
+    async def recommend(self) -> tuple[int, bytes]:
+        event = self._visitor.next_event()
+        begin = {
+            "user_id": self._visitor.user_id,
+            "events": [self._event(event)],
+            "request_time": request_time(event),
+        }
+        body = f"{json.dumps(begin)[:-1]}, {self._more}"
+        return await self._connection.post("/recommend", body.encode())
+
+    def _event(self, event: Happened) -> dict[str, object]:
+        return {
+            "item_id": self._names["items"][event.item],
+            "action": self._names["actions"][event.action],
+            "timestamp": event.timestamp,
+        }
+
+
+class Client:
+    """All users of one service."""
+
+    def __init__(self, port: int, plan: Plan, names: dict[str, list[str | None]]) -> None:
+        self._port, self._plan = port, plan
+        self._users = deque(_User(visitor, plan, names) for visitor in visitors(plan))
+        self._rng = Random(plan.seed)
+
+    async def begin(self) -> None:
+        """Make the histories known."""
+        async with self._connected():
+            for user in self._users:
+                await user.begin()
+
+    async def one(self) -> Any:
+        """The answer to the next user's request."""
+        async with self._connected():
+            return json.loads((await self._next().recommend())[1])
+
+    async def sequence(self, count: int) -> dict[str, Any]:
+        """One request of each of the next users, one after another."""
+        async with self._connected():
+            load = _Load(self._plan.budget_ms)
+            for _ in range(count):
+                await load.ask(self._next(), time.perf_counter())
+            return load.summary()
+
+    async def closed(self, clients: int, seconds: float) -> dict[str, Any]:
+        """Clients that ask again as soon as they are answered, each for users of its own."""
+
+        async def act(load: _Load, users: deque[_User]) -> None:
+            while load.elapsed_s < seconds:
+                await load.ask(users[0], time.perf_counter())
+                users.rotate()
+
+        async with self._connected():
+            load = _Load(self._plan.budget_ms)
+            shares = (deque(islice(self._users, place, None, clients)) for place in range(clients))
+            await asyncio.gather(*(act(load, users) for users in shares))
+            return load.summary()
+
+    async def open(self, rate: float, seconds: float) -> dict[str, Any]:
+        """Requests at random times, `rate` a second, however fast they are answered.
+
+        A request waits where every user has one under way; its latency is counted from its time.
+        Those that still wait at the end are not sent, and count as offered.
+        """
+        due = deque(self._arrivals(rate, seconds))
+
+        async def act(load: _Load, user: _User) -> None:
+            while due and load.elapsed_s < seconds:
+                at = due.popleft()
+                await asyncio.sleep(max(0.0, at - load.elapsed_s))
+                await load.ask(user, load.began_s + at)
+
+        async with self._connected():
+            load = _Load(self._plan.budget_ms, num_offered=len(due))
+            await asyncio.gather(*(act(load, user) for user in self._users))
+            return load.summary()
+
+    def _next(self) -> _User:
+        self._users.rotate(-1)
+        return self._users[-1]
+
+    @asynccontextmanager
+    async def _connected(self) -> AsyncIterator[None]:
+        """A service closes what is idle for seconds, so each load has connections of its own."""
+        for user in self._users:
+            await user.connect(self._port)
+        try:
+            yield
+        finally:
+            for user in self._users:
+                await user.disconnect()
+
+    def _arrivals(self, rate: float, seconds: float) -> list[float]:
+        times, now = [], 0.0
+        while (now := now + self._rng.expovariate(rate)) < seconds:
+            times.append(now)
+        return times
+
+
+class _Load:
+    """The answers of one load, and when they came."""
+
+    def __init__(self, budget_ms: float, num_offered: int | None = None) -> None:
+        """None: as many as were sent."""
+        self._budget_ms, self._num_offered = budget_ms, num_offered
+        self._answers: list[tuple[float, int, bytes]] = []
+        self.began_s = time.perf_counter()
+
+    @property
+    def elapsed_s(self) -> float:
+        return time.perf_counter() - self.began_s
+
+    async def ask(self, user: _User, since_s: float) -> None:
+        answer = await user.recommend()
+        self._answers.append((1000 * (time.perf_counter() - since_s), *answer))
+
+    def summary(self) -> dict[str, Any]:
+        """Latencies of whole answers, what they say the engine took, and how many were in time."""
+        elapsed_s = self.elapsed_s
+        latencies_ms, engine_ms, num_cut, num_failed = [], [], 0, 0
+        for latency_ms, status, body in self._answers:
+            answer = json.loads(body) if status == 200 else None
+            if answer is None:
+                num_failed += 1
+            elif not answer["complete"]:
+                num_cut += 1
+            else:
+                latencies_ms.append(latency_ms)
+                timing = answer["timing_ms"]
+                engine_ms.append(timing["encode"] + timing["score"])
+        return {
+            "elapsed_s": elapsed_s,
+            "num_offered": self._num_offered or len(self._answers),
+            "num_failed": num_failed,
+            "num_cut": num_cut,
+            "num_within": sum(ms <= self._budget_ms for ms in latencies_ms),
+            "latencies_ms": latencies_ms,
+            "engine_ms": engine_ms,
+        }
+
+
+async def _main(port: int) -> None:
+    message = json.loads(sys.stdin.readline())
+    client = Client(port, Plan(**message["plan"]), message["names"])
+    await client.begin()
+    _say(None)
+    for line in sys.stdin:  # nothing else is to run while the next message is waited for
+        message = json.loads(line)
+        _say(await getattr(client, message.pop("do"))(**message))
+
+
+def _say(answer: Any) -> None:
+    sys.stdout.write(json.dumps(answer) + "\n")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    asyncio.run(_main(int(sys.argv[1])))

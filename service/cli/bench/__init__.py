@@ -1,0 +1,1 @@
+"""The commands of `mfalcon bench`: one module each."""

@@ -1,0 +1,188 @@
+"""Services under load: the same requests for all, right answers, and figures that are counted."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from model.checkpoint import Checkpoint
+from model.engine.oracle import Oracle
+from service.benchmark.load.figures import figures, percentile
+from service.benchmark.load.processes import made_up_checkpoint, mfalcon
+from service.benchmark.load.recompute_app import create_app
+from service.benchmark.load.recompute_forward import full_forward
+from service.benchmark.load.setting import Setting
+from service.benchmark.load.traffic import Plan, visitors
+from service.benchmark.shapes import SHAPES, Shape
+from service.cli.main import app
+from tests.model.builders import assert_close
+from tests.service.builders import ITEM_IDS, NOW_S, history_of, make_events, serving
+from tests.service.test_cli import MACHINE
+
+SHAPE = Shape(
+    name="tiny",
+    num_layers=2,
+    d_model=8,
+    num_heads=2,
+    head_dim=4,
+    num_events=10,
+    num_candidates=8,
+)
+PLAN = Plan(
+    num_users=3,
+    num_events=5,
+    num_candidates=4,
+    num_items=60,
+    num_actions=3,
+    budget_ms=50,
+    seed=1,
+)
+
+
+@pytest.mark.parametrize("num_events", [1, 2, 9])
+def test_the_recomputing_forward_is_right(checkpoint: Checkpoint, num_events: int) -> None:
+    history = history_of(checkpoint, make_events(num_events))
+    candidates = torch.tensor([3, 0, 59, 7])
+    found = full_forward(checkpoint.network, history, NOW_S, candidates)
+    oracle = Oracle(checkpoint.network, history, NOW_S)
+    right = [oracle.score(item) for item in candidates.tolist()]
+    retrieval, actions = ([getattr(r, name) for r in right] for name in ("retrieval", "actions"))
+    assert_close([found.retrieval, found.actions], [torch.stack(retrieval), torch.stack(actions)])
+
+
+@pytest.mark.anyio
+async def test_the_recomputing_service_answers_as_mfalcon_does(
+    folder: Path, checkpoint: Checkpoint
+) -> None:
+    """In two requests, the second of which returns with one more event."""
+    events = [event | {"action": "positive"} for event in make_events(8)]
+    body = {"user_id": "u", "request_time": NOW_S, "candidates": ITEM_IDS[:9], "num_results": 5}
+    transport = httpx.ASGITransport(create_app(checkpoint))
+    async with (
+        serving(folder) as service,
+        httpx.AsyncClient(transport=transport, base_url="http://recompute") as client,
+    ):
+        assert (await client.get("/health/ready")).status_code == 200
+        accepted = await client.post("/events", json={"user_id": "u", "events": events[:6]})
+        assert accepted.json() == {"accepted": 6}
+        await service.add_events(events[:6])
+        for event in events[6:]:
+            request: dict[str, Any] = body | {"events": [event], "exclude_seen": False}
+            mine = await service.recommend(**request)
+            theirs = (await client.post("/recommend", json=request)).json()
+            assert theirs["complete"]
+            assert len(theirs["items"]) == 5
+            for one, other in zip(mine["items"], theirs["items"], strict=True):
+                assert one["item_id"] == other["item_id"]
+                assert one["score"] == pytest.approx(other["score"], abs=1e-5)
+                assert one["actions"] == pytest.approx(other["actions"], abs=1e-5)
+
+
+def test_users_are_the_same_for_every_contender() -> None:
+    mine, theirs = visitors(PLAN), visitors(PLAN)
+    for one, other in zip(mine, theirs, strict=True):
+        assert (one.history, one.candidates) == (other.history, other.candidates)
+        assert len(set(one.candidates)) == PLAN.num_candidates
+        later = [one.next_event() for _ in range(3)]
+        assert later == [other.next_event() for _ in range(3)]
+        times = [event.timestamp for event in [*one.history, *later]]
+        assert times == sorted(set(times))
+    assert mine[0].history != mine[1].history
+
+
+def test_figures_are_medians_of_rounds() -> None:
+    def load(latencies_ms: list[float], elapsed_s: float, num_within: int) -> dict[str, Any]:
+        return {
+            "latencies_ms": latencies_ms,
+            "engine_ms": [ms / 2 for ms in latencies_ms],
+            "elapsed_s": elapsed_s,
+            "num_offered": 10,
+            "num_within": num_within,
+            "num_cut": 2,
+            "num_failed": 1,
+        }
+
+    found = figures([load([1.0, 2.0, 9.0], 1.0, 3), load([4.0] * 8, 2.0, 2), load([], 1.0, 0)])
+    assert (found.whole_per_s, found.within_per_s, found.within_share) == (3.0, 1.0, 0.2)
+    assert (found.p50_ms, found.p99_ms, found.p50_engine_ms) == (3.0, 6.5, 1.5)
+    assert (found.num_cut, found.num_failed) == (6, 3)
+    assert figures([load([], 1.0, 0)]).p50_ms is None
+    assert [percentile([3.0, 1.0, 2.0, 4.0], percent) for percent in (1, 50, 51, 100)] == [
+        1,
+        2,
+        3,
+        4,
+    ]
+
+
+def test_a_service_that_does_not_start_says_why(tmp_path: Path) -> None:
+    with (
+        pytest.raises(
+            RuntimeError, match=r"(?s)service did not start: .*is not a checkpoint folder"
+        ),
+        mfalcon(tmp_path, []),
+    ):
+        pass
+
+
+def test_the_service_gets_room_for_every_user() -> None:
+    setting = Setting(
+        threads=1, num_users=20, budget_ms=50, store="memory", turn_s=1.0, rounds=1, seed=0
+    )
+    flags = setting.flags(SHAPES["mid"])
+    given = dict(zip(flags[::2], flags[1::2], strict=True))
+    state_bytes = 4 * 4 * 2 * 64 * 4 * 2048
+    assert int(given["--device-cache-bytes"]) == 2 * 20 * state_bytes
+    assert given["--store"] == "memory"
+    with made_up_checkpoint(SHAPE, seed=0) as folder:
+        assert (folder / "config.json").is_file()
+    assert not folder.exists()
+
+
+def run(*arguments: str) -> dict[str, Any]:
+    options = ["--store", "memory", "--seconds", "0.1", "--rounds", "1", "--output", "json"]
+    done = CliRunner().invoke(app, ["bench", *arguments, "--users", "16", *options])
+    assert done.exit_code == 0, done.output
+    result: dict[str, Any] = json.loads(done.stdout)
+    assert set(result) > MACHINE
+    return result
+
+
+def test_the_service_is_measured_against_its_engine(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(SHAPES, "ml-1m", SHAPE)
+    result = run("service")
+    for load in ("one_client", "many_clients"):
+        assert result[load]["whole_per_s"] > 0
+        assert result[load]["num_failed"] == 0
+    fastest = max(result["alone_per_s"].values())
+    assert result["ratios"]["service_over_engine"] == pytest.approx(
+        result["many_clients"]["whole_per_s"] / fastest
+    )
+    assert result["ratios"]["p50_beyond_engine_ms"] == pytest.approx(
+        result["one_client"]["p50_ms"] - result["alone_ms"]
+    )
+
+
+def test_both_services_get_every_load(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(SHAPES, "mid", SHAPE)
+    monkeypatch.setattr("service.benchmark.load.returning.CLIENTS", (1, 3))
+    monkeypatch.setattr("service.benchmark.load.returning.RATES", (50.0,))
+    result = run("recompute", "--budget-ms", "1000")
+    assert set(result["figures"]) == {"mfalcon", "recompute"}
+    for loads in result["figures"].values():
+        assert set(loads) == {"1 client", "3 clients", "50 requests/s"}
+        assert all(load["whole_per_s"] > 0 and load["num_failed"] == 0 for load in loads.values())
+    assert result["ratios"]["within_budget_over_recompute"] > 0
+    assert result["max_abs_diff"] <= 1e-5
+
+
+def test_rectools_is_asked_for_where_it_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "rectools", None)
+    done = CliRunner().invoke(app, ["bench", "rectools"])
+    assert done.exit_code == 2
+    assert "make parity" in done.stderr
