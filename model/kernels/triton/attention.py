@@ -33,7 +33,7 @@ from model.kernels.triton.tile import (
 @triton.jit(do_not_specialize_on_alignment=["tiles", "pages"])
 def attend_events(
     out,  # (R, H * V) float32
-    q,  # (R, H, K) float32, rows `q_stride` apart
+    q,  # (R, H, K), rows `q_stride` apart
     tiles,
     pages,
     buckets,
@@ -98,9 +98,9 @@ def attend_events(
 @triton.jit(do_not_specialize_on_alignment=["tiles", "pages"])
 def attend_candidates(
     out,  # (R, H * V) float32
-    q,  # (R, H, K) float32, rows `q_stride` apart
-    k,  # (R, H, K) float32, rows `k_stride` apart
-    v,  # (R, H, V) float32, rows `v_stride` apart
+    q,  # (R, H, K), rows `q_stride` apart
+    k,  # (R, H, K), rows `k_stride` apart
+    v,  # (R, H, V), rows `v_stride` apart
     tiles,
     pages,
     buckets,
@@ -167,7 +167,7 @@ def attend_candidates(
 def _rows(x, row, stride, head, is_row, d, dim: tl.constexpr):
     """The head's part of rows of the call: (r, d)"""
     at = x + row[:, None] * stride + head * dim + d[None, :]
-    return tl.load(at, mask=is_row[:, None] & (d < dim)[None, :], other=0.0)
+    return tl.load(at, mask=is_row[:, None] & (d < dim)[None, :], other=0.0).to(tl.float32)
 
 
 @triton.jit

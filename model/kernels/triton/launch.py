@@ -171,7 +171,8 @@ class Kernels:
         return out
 
     def _room(self, q: Tensor) -> Tensor:
-        return q.new_empty(len(q), self._config.num_heads * self._config.v_dim)
+        width = self._config.num_heads * self._config.v_dim
+        return q.new_empty(len(q), width, dtype=torch.float32)
 
     def _bias(self, layer: int) -> dict[str, Any]:
         position, time = self._tables[layer]

@@ -22,8 +22,8 @@ from model.kernels.triton.tile import (
 
 @triton.jit(do_not_specialize_on_alignment=["tiles", "pages"])
 def write_rows(
-    k,  # (R, H, K) float32, rows `k_stride` apart
-    v,  # (R, H, V) float32, rows `v_stride` apart
+    k,  # (R, H, K), rows `k_stride` apart
+    v,  # (R, H, V), rows `v_stride` apart
     tiles,
     pages,
     layer_at,  # where the layer begins in a page, in numbers

@@ -20,8 +20,11 @@ class TritonStack:
     name = "triton"
 
     def __init__(self, network: HSTU, dtype: torch.dtype) -> None:
-        """`dtype`, float32 or bfloat16, is that of the pages."""
+        """`dtype`, float32 or bfloat16, is that of the pages, and of what is multiplied."""
         self._layers, self._kernels = network.blocks, Kernels(network, dtype)
+        self._products = torch.autocast(
+            network.items.weight.device.type, torch.bfloat16, enabled=dtype == torch.bfloat16
+        )
 
     @classmethod
     def of(cls, network: HSTU, dtype: torch.dtype) -> TritonStack | None:
@@ -35,24 +38,26 @@ class TritonStack:
         plan = plan_events(users, block_rows, x.device)
         buckets = kernels.buckets(plan)
         last = len(self._layers) - 1
-        for index, layer in enumerate(self._layers[:last]):
-            p = layer.project(x)
-            kernels.write(plan, index, p.k, p.v)
-            x = layer.output(p.base, p.u, kernels.attend_events(plan, index, buckets, p.q))
-        # Past the last layer only last rows are read; the others leave K and V.
-        layer = self._layers[last]
-        kernels.write(plan, last, *layer.keys_and_values(x))
-        p = layer.project(x[plan.last_rows])
-        return layer.output(p.base, p.u, kernels.attend_lasts(plan, last, buckets, p.q))
+        with self._products:
+            for index, layer in enumerate(self._layers[:last]):
+                p = layer.project(x)
+                kernels.write(plan, index, p.k, p.v)
+                x = layer.output(p.base, p.u, kernels.attend_events(plan, index, buckets, p.q))
+            # Past the last layer only last rows are read; the others leave K and V.
+            layer = self._layers[last]
+            kernels.write(plan, last, *layer.keys_and_values(x))
+            p = layer.project(x[plan.last_rows])
+            return layer.output(p.base, p.u, kernels.attend_lasts(plan, last, buckets, p.q))
 
     def score(self, x: Tensor, users: Sequence[CandidateRows]) -> Tensor:
         kernels = self._kernels
         block_rows = kernels.block_rows(max(user.count for user in users))
         plan = plan_candidates(users, block_rows, x.device)
         buckets = kernels.buckets(plan)
-        for index, layer in enumerate(self._layers):
-            p = layer.project(x)
-            x = layer.output(p.base, p.u, kernels.attend_candidates(plan, index, buckets, p))
+        with self._products:
+            for index, layer in enumerate(self._layers):
+                p = layer.project(x)
+                x = layer.output(p.base, p.u, kernels.attend_candidates(plan, index, buckets, p))
         return x
 
 
