@@ -14,6 +14,9 @@ from tests.redis_server import RedisServer, given_server, started
 # beside the services that tests start. Set before anything imports torch, and inherited by those.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+# Triton's kernels run in its interpreter, on the CPU; set before anything imports Triton.
+os.environ.setdefault("TRITON_INTERPRET", "1")
+
 
 @pytest.fixture
 def anyio_backend() -> str:

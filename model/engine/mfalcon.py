@@ -47,7 +47,8 @@ class CandidateScorer:
             return [torch.empty(len(batch.candidates), 0, device=device) for batch in batches]
         num_events = [b.candidates.new_full(b.candidates.shape, b.user.num_events) for b in batches]
         x = network.candidate_rows(
-            torch.cat([batch.candidates for batch in batches]), torch.cat(num_events)
+            torch.cat([batch.candidates for batch in batches]).to(device),
+            torch.cat(num_events).to(device),
         )
         users = [
             CandidateRows(user.rows, user.history.timestamps, user.request_time, len(candidates))

@@ -28,8 +28,8 @@ _CHUNK_BYTES: Final = 8 * 2**20
 class Page:
     """Up to 32 rows of one user: for each layer and head K as (K, 32), then V as (32, V).
 
-    In bfloat16 two neighbours along K, and two rows of V, share a word of 32 bits: (K / 2, 32, 2),
-    then (16, V, 2), with a zero behind an odd K and an odd last row.
+    In bfloat16 on a CPU two neighbours along K, and two rows of V, share a word of 32 bits:
+    (K / 2, 32, 2), then (16, V, 2), with a zero behind an odd K and an odd last row.
     """
 
     __slots__ = ("_free", "address", "tensor")
@@ -54,7 +54,7 @@ class PagePool:
     ) -> None:
         self.device, self.dtype = device or torch.device("cpu"), dtype
         self.qk_dim, self.v_dim = config.qk_dim, config.v_dim
-        self.per_word = numbers_per_word(dtype)
+        self.per_word = numbers_per_word(dtype, self.device)
         self.key_numbers = PAGE_ROWS * (config.qk_dim + config.qk_dim % self.per_word)
         numbers = self.key_numbers + PAGE_ROWS * config.v_dim
         self.shape = (config.num_layers, config.num_heads, numbers)
@@ -151,6 +151,6 @@ class PagedRows:
         )
 
 
-def numbers_per_word(dtype: torch.dtype) -> int:
-    """How many numbers of a product's sum share 32 bits."""
-    return 4 // dtype.itemsize
+def numbers_per_word(dtype: torch.dtype, device: torch.device) -> int:
+    """How many numbers of a product's sum lie beside each other, as the device multiplies them."""
+    return 4 // dtype.itemsize if device.type == "cpu" else 1

@@ -66,6 +66,19 @@ class HSTULayer(nn.Module):
             k=k.unflatten(-1, (config.num_heads, -1)),
         )
 
+    def keys_and_values(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """The k and v of `project` alone, for rows whose output nobody reads."""
+        normed = self.in_norm(x)
+        _, v, _, k = self.uvqk.split(self._split, dim=-1)
+        parts = [normed @ k, normed @ v]
+        if self.uvqk_bias is not None:
+            _, v_bias, _, k_bias = self.uvqk_bias.split(self._split)
+            parts = [parts[0] + k_bias, parts[1] + v_bias]
+        if self._config.gate == "silu":
+            parts = [F.silu(part) for part in parts]
+        keys, values = (part.unflatten(-1, (self._config.num_heads, -1)) for part in parts)
+        return keys, values
+
     def output(self, base: Tensor, u: Tensor, attended: Tensor) -> Tensor:
         """base (..., D), u and attended (..., H * V) -> the next layer's rows (..., D)."""
         normed = self.attention_norm(attended)

@@ -3,7 +3,7 @@
 import contextlib
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -22,6 +22,9 @@ def verify(
     store: Annotated[
         str | None, typer.Option(help="URL of a Redis or Valkey; left out: an embedded Valkey")
     ] = None,
+    device: Annotated[
+        Literal["auto", "cpu", "cuda"], typer.Option(help="auto takes a GPU if there is one")
+    ] = "auto",
     seed: int = 0,
     output: Output = "table",
 ) -> None:
@@ -35,6 +38,7 @@ def verify(
 
     from model.checkpoint import load
     from service.embedded import EmbeddedValkey
+    from service.runtime import pick_device
     from service.verification.run import Plan
     from service.verification.run import verify as run
 
@@ -51,6 +55,7 @@ def verify(
             num_candidates=candidates,
             store=store,
             seed=seed,
+            device=pick_device(device),
         )
         findings = run(
             loaded,

@@ -19,6 +19,7 @@ from model.engine.mfalcon import Microbatch, microbatches
 from model.engine.oracle import Oracle
 from model.engine.state import UserState
 from model.history import EMPTY
+from model.network.hstu import HSTU
 from service.batch import Pace
 from service.codec import StateCodec, StoredState
 from service.deadline import Deadline
@@ -44,8 +45,9 @@ class RightAnswer:
     actions: Tensor
 
     @classmethod
-    def of(cls, engine: Engine, user: VerifiedUser) -> "RightAnswer":
-        oracle = Oracle(engine.network, user.history, user.request_time)
+    def of(cls, network: HSTU, user: VerifiedUser) -> "RightAnswer":
+        """`network` is on the CPU."""
+        oracle = Oracle(network, user.history, user.request_time)
         scores = [oracle.score(candidate) for candidate in user.candidates]
         return cls(
             torch.stack([score.retrieval for score in scores]),
@@ -58,7 +60,7 @@ class RightAnswer:
 
     def _differences(self, retrieval: Tensor, actions: Tensor) -> tuple[Tensor, Tensor]:
         n = len(actions)
-        return retrieval[:n] - self.retrieval[:n], actions - self.actions[:n]
+        return retrieval[:n].cpu() - self.retrieval[:n], actions.cpu() - self.actions[:n]
 
 
 @dataclass(frozen=True, slots=True)

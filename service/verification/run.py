@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterator
+from copy import deepcopy
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -12,6 +13,7 @@ from cache import Dtype, MemoryStore, RedisStore, StateStore
 from model.checkpoint import Checkpoint
 from model.engine.engine import Engine
 from model.kernels.tensor_stack import TensorStack
+from model.network.hstu import HSTU
 from service.row_format import QUANTISED, ROUNDING
 from service.verification import cases
 from service.verification.cases import MICROBATCH_SIZES, RelativeAnswer, RightAnswer
@@ -67,26 +69,32 @@ def worst(differences: list[float]) -> float:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """What to verify; `store` is the URL of a real Redis or Valkey."""
+    """What to verify, and where; `store` is the URL of a real Redis or Valkey."""
 
     folder: Path
     num_users: int
     num_candidates: int
     store: str
     seed: int
+    device: str
 
 
 def verify(
     checkpoint: Checkpoint, plan: Plan, on_case: Callable[[str, int, int], None]
 ) -> list[Finding]:
     """Every case over every user. `on_case(name, done, total)` before each."""
-    engine = Engine(checkpoint.network)
-    plain = Engine(checkpoint.network, stack=TensorStack)
+
+    def network() -> HSTU:
+        """The oracle's own, or a copy that an engine may take to another device."""
+        return checkpoint.network if plan.device == "cpu" else deepcopy(checkpoint.network)
+
+    engine = Engine(network(), plan.device)
+    plain = Engine(network(), plan.device, stack=TensorStack)
     fingerprint = checkpoint.digests().fingerprint
     num_candidates = min(plan.num_candidates, len(checkpoint.items))
     sampled = sample_users(checkpoint, plan.folder, plan.num_users, num_candidates, plan.seed)
     on_case("oracle", 0, 0)
-    users = [(user, RightAnswer.of(engine, user)) for user in sampled]
+    users = [(user, RightAnswer.of(checkpoint.network, user)) for user in sampled]
 
     def memory() -> StateStore:
         return MemoryStore(_MEMORY_BYTES, _TTL_S)
@@ -121,7 +129,7 @@ def verify(
         )
         for dtype in QUANTISED
     ]
-    narrow = Engine(checkpoint.network, dtype=torch.bfloat16)
+    narrow = Engine(network(), plan.device, torch.bfloat16)
     in_bfloat16 = [
         (f"{narrow.kernels} in bfloat16", cases.all_users_at_once(narrow, relative)),
         ("event by event in bfloat16", cases.event_by_event(narrow, relative)),

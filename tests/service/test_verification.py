@@ -36,7 +36,7 @@ CASES: dict[str, Case] = {
 @pytest.fixture(scope="module")
 def users(checkpoint: Checkpoint, engine: Engine, folder: Path) -> Verified:
     sampled = sample_users(checkpoint, folder, 8, 7, seed=3)
-    return [(user, RightAnswer.of(engine, user)) for user in sampled]
+    return [(user, RightAnswer.of(engine.network, user)) for user in sampled]
 
 
 def test_sampled_users_have_every_length_that_matters(users: Verified) -> None:

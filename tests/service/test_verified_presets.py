@@ -60,9 +60,9 @@ def imported(source: str) -> HSTU:
 def users(
     checkpoint: Checkpoint, tmp_path_factory: pytest.TempPathFactory
 ) -> list[tuple[VerifiedUser, RightAnswer]]:
-    engine, nowhere = Engine(checkpoint.network), tmp_path_factory.mktemp("empty")
+    nowhere = tmp_path_factory.mktemp("empty")
     return [
-        (user, RightAnswer.of(engine, user))
+        (user, RightAnswer.of(checkpoint.network, user))
         for user in sample_users(checkpoint, Path(nowhere), 8, 7, seed=5)
     ]
 

@@ -58,7 +58,7 @@ class PackedNetwork:
 
     def _panels(self, weight: Tensor) -> Tensor:
         """(in, out) -> (out / 32, in / p, 32, p): p rows share a word of 32 bits."""
-        per_word = numbers_per_word(self._dtype)
+        per_word = numbers_per_word(self._dtype, weight.device)
         rows = F.pad(_padded(weight), (0, 0, 0, -len(weight) % per_word)).to(self._dtype)
         words = rows.reshape(-1, per_word, rows.shape[1] // PAGE_ROWS, PAGE_ROWS)
         return words.permute(2, 0, 3, 1)
