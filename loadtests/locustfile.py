@@ -105,6 +105,10 @@ def report(environment: Environment, **_: object) -> None:
 
     Locust cuts off what is under way when it stops; those requests are in no figure.
     """
+    if not hasattr(ReturningUser, "recorder"):
+        logger.error("ended before the service had told its items; give a longer --run-time")
+        environment.process_exit_code = 1
+        return
     summary = ReturningUser.recorder.summary()
     Console().print(summary.table(f"load at {environment.host}"))
     if problem := summary.problem():
