@@ -125,20 +125,21 @@ class PagedRows:
 
     def write(self, first: int, keys: Tensor, values: Tensor) -> None:
         """Put rows from `first` on; only into pages that nobody else holds."""
-        pool, stop = self.pool, first + keys.shape[2]
-        per, row = pool.per_word, first
-        keys = F.pad(keys, (0, pool.qk_dim % per))
-        values = F.pad(values, (0, 0, 0, stop % per))  # zeros beside an odd last row
-        while row < stop:
-            at, page = row % PAGE_ROWS, self.pages[row // PAGE_ROWS]
-            count = min(stop - row, PAGE_ROWS - at)
-            k, v = self._parts(page.tensor)
-            taken = keys[:, :, row - first : row - first + count]
-            k[..., at : at + count, :] = taken.unflatten(-1, (-1, per)).transpose(2, 3)
-            slots = torch.arange(at, at + count + (at + count) % per, device=pool.device)
-            taken = values[:, :, row - first : row - first + len(slots)]
-            v.transpose(-1, -2)[:, :, slots // per, slots % per] = taken.to(pool.dtype)
-            row += count
+        pool, per, before = self.pool, self.pool.per_word, first % PAGE_ROWS
+        if before:  # a page is made whole
+            held = self.cut(first).read(first - before)
+            keys, values = torch.cat((held[0], keys), 2), torch.cat((held[1], values), 2)
+        rest = -keys.shape[2] % PAGE_ROWS
+        keys = F.pad(keys, (0, pool.qk_dim % per, 0, rest)).unflatten(2, (-1, PAGE_ROWS))
+        values = F.pad(values, (0, 0, 0, rest)).unflatten(2, (-1, PAGE_ROWS // per, per))
+        blocks = torch.empty(
+            *pool.shape[:2], keys.shape[2], pool.shape[2], dtype=pool.dtype, device=pool.device
+        )
+        k, v = self._parts(blocks)
+        k.copy_(keys.unflatten(-1, (-1, per)).transpose(3, 4))
+        v.copy_(values.transpose(4, 5))
+        for page, block in zip(self.pages[first // PAGE_ROWS :], blocks.unbind(2), strict=True):
+            page.tensor.copy_(block)
 
     def _parts(self, blocks: Tensor) -> tuple[Tensor, Tensor]:
         """(..., numbers) -> views: keys (..., K / p, 32, p) and values (..., 32 / p, V, p)."""
