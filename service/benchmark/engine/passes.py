@@ -61,7 +61,8 @@ class Passes:
 
         def run() -> list[Tensor]:
             lives = [of_live(encoded.live) for encoded in self._engine.encode(jobs)]
-            best = [self._engine.retrieve(live).topk(num_candidates).indices for live in lives]
+            logits = self._engine.retrieve_all(lives)
+            best = [each.topk(num_candidates).indices for each in logits]
             return self._logits(lives, best)
 
         operations = sum(

@@ -21,6 +21,7 @@ from model.engine.engine import Engine
 from model.engine.mfalcon import Microbatch, microbatches
 from model.engine.state import UserState
 from model.history import Event, History
+from service.benchmark.engine.passes import of_live
 from service.benchmark.load.traffic import Plan, Visitor, request_time, visitors
 
 MICROBATCH = 512
@@ -58,11 +59,11 @@ class EngineAlone:
             jobs = [user.next_job() for user in users]
             began = time.perf_counter()
             encoded = self._engine.encode(jobs)
+            lives = [of_live(each.live) for each in encoded]
+            self._engine.retrieve_all(lives)
             batches: list[Microbatch] = []
-            for each, user in zip(encoded, users, strict=True):
-                assert each.live is not None
-                self._engine.retrieve(each.live)
-                batches += microbatches(each.live, user.candidates, MICROBATCH)
+            for live, user in zip(lives, users, strict=True):
+                batches += microbatches(live, user.candidates, MICROBATCH)
             self._engine.score(batches)
             times.append(time.perf_counter() - began)
             for each, user in zip(encoded, users, strict=True):
