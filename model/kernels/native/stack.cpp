@@ -16,20 +16,22 @@ float divisor_of(const Model& m, int num_keys) { return m.divisor ? m.divisor : 
 // What each candidate sees of itself.
 template <class Num>
 void attend_self(const Model& m, const Sizes& s, const Layer& l, int rows, Scratch<Num>& t) {
-  for (int r = 0; r < rows; ++r)
-    for (int head = 0; head < m.heads; ++head) {
-      const int group = head < m.bias_heads ? head : 0;
-      const float* v = t.mixed.get() + r * s.mixed_stride + s.gate + head * m.v;
-      const float* q = t.mixed.get() + r * s.mixed_stride + 2 * s.gate + head * m.qk;
-      const float* k = q + s.keys;
-      const float product =
-          sum(m.qk, [&](int c, auto v) { return at<decltype(v)>(q + c) * at<decltype(v)>(k + c); });
-      const float score =
-          product + l.position[group * m.num_distances] + l.time[group * (m.num_boundaries + 1)];
-      const float weight = silu<Num>(Vec{} + score)[0];
-      float* out = t.attended.get() + r * s.attended_stride + head * s.head_v;
-      for (int c = 0; c < m.v; ++c) out[c] += weight * v[c];
-    }
+  float weights[kScoreRows + kLanes];
+  for (int head = 0; head < m.heads; ++head) {
+    const int group = head < m.bias_heads ? head : 0;
+    const float bias = l.position[group * m.num_distances] + l.time[group * (m.num_boundaries + 1)];
+    const float* v = t.mixed.get() + s.gate + head * m.v;
+    const float* q = t.mixed.get() + 2 * s.gate + head * m.qk;
+    const float* k = q + s.keys;
+    for (int r = 0; r < rows; ++r, q += s.mixed_stride, k += s.mixed_stride)
+      weights[r] = bias + sum(m.qk, [&](int c, auto w) {
+                     return at<decltype(w)>(q + c) * at<decltype(w)>(k + c);
+                   });
+    for (int r = 0; r < rows; r += kLanes) store(weights + r, silu<Num>(load(weights + r)));
+    float* out = t.attended.get() + head * s.head_v;
+    for (int r = 0; r < rows; ++r, v += s.mixed_stride, out += s.attended_stride)
+      for (int c = 0; c < m.v; ++c) out[c] += weights[r] * v[c];
+  }
 }
 
 // All layers over candidates of one user, x (rows, D) in place.

@@ -121,8 +121,11 @@ inline float sum(int n, Term term) {
   Vec lanes = {};
   int i = 0;
   for (; i + kLanes <= n; i += kLanes) lanes += term(i, Vec{});
-  float total = 0;
-  for (int lane = 0; lane < kLanes; ++lane) total += lanes[lane];
+  float part[kLanes];
+  store(part, lanes);
+  for (int half = kLanes / 2; half; half /= 2)
+    for (int lane = 0; lane < half; ++lane) part[lane] += part[lane + half];
+  float total = part[0];
   for (; i < n; ++i) total += term(i, 0.0f);
   return total;
 }

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from model.engine.engine import Engine
+from model.kernels.tensor_stack import TensorStack
 from model.network.hstu import HSTU
 from service.benchmark.engine import memory
 from service.benchmark.engine.baselines import Baseline, Baselines
@@ -102,6 +103,7 @@ class _Measuring:
         (self._user,) = make_users(engine, shape, 1)
         self._measured = {(name, 1): each for name, each in self._passes.of([self._user]).items()}
         self._measured |= self._cached_and_not()
+        self._plain = self._plain_passes()
         self._users = self._add_batches()
         self._growth = Growth(engine, shape, self._passes)
         full = FullForward(engine.network, self._user.history, self._user.request_time)
@@ -117,6 +119,7 @@ class _Measuring:
         contenders: dict[str, Callable[[], object]] = {
             label(*key): each.run for key, each in self._measured.items()
         }
+        contenders |= {_plain(name): each.run for name, each in self._plain.items()}
         contenders["prefill and score"] = lambda: self._passes.prefilled(self._user)
         contenders |= matrix_contenders(device, dtype)
         contenders |= self._baselines.contenders | self._growth.contenders
@@ -146,6 +149,14 @@ class _Measuring:
             ),
             max_abs_diff=self._largest_difference(),
         )
+
+    def _plain_passes(self) -> dict[str, Pass]:
+        """The same in plain tensor operations, where something else runs the layers."""
+        engine = self._engine
+        if engine.kernels == TensorStack.name:
+            return {}
+        plain = Engine(engine.network, engine.device.type, engine.pool.dtype, TensorStack)
+        return Passes(plain, self._microbatch).of(make_users(plain, self._shape, 1))
 
     def _cached_and_not(self) -> dict[tuple[str, int], Pass]:
         """A whole request with the shape's cached events in the state, and with none of them."""
@@ -201,6 +212,8 @@ class _Measuring:
         }
         if ("request", TOGETHER) in self._measured:
             ratios["batched_over_single"] = ms(_ONE_BY_ONE, TOGETHER) / ms("request", TOGETHER)
+        for name in self._plain:
+            ratios[f"plain_over_{name.replace(' ', '_')}"] = median_ms[_plain(name)] / ms(name)
         for name, baseline in baselines.items():
             ratios[f"{name}_over_cached"] = baseline.median_ms / score
             ratios[f"{name}_over_prefill_and_cached"] = baseline.median_ms / whole
@@ -216,6 +229,10 @@ class _Measuring:
         said: list[Tensor] = [self._passes.prefilled(user), self._passes.logits(self._users)[0]]
         said += [run() for run in self._baselines.contenders.values()]
         return max(float((each - right[: len(each)]).abs().max()) for each in said)
+
+
+def _plain(name: str) -> str:
+    return f"{name} in plain tensor operations"
 
 
 def label(name: str, num_users: int) -> str:
