@@ -17,6 +17,10 @@ _TURN_S = 0.05
 matter."""
 
 
+_LONG_S = 0.25
+"""A faster contender has a first call that does not count: it finds memory and caches as the one
+before it left them, which may have taken all of both."""
+
 OnTurn: TypeAlias = Callable[[str, int, int], None]
 """Gets whose turn it is, how many turns are done, and of how many."""
 
@@ -64,6 +68,11 @@ def medians_ms(times: Mapping[str, list[float]]) -> dict[str, float]:
 def _turn_s(run: Callable[[], object], finish: Callable[[], None]) -> float:
     finish()
     start, repeats = time.perf_counter(), 0
+    run()
+    finish()
+    if (first_s := time.perf_counter() - start) > _LONG_S:
+        return first_s
+    start = time.perf_counter()
     while (elapsed := time.perf_counter() - start) < _TURN_S or not repeats:
         run()
         finish()
