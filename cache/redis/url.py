@@ -9,6 +9,7 @@
 sentinels `sentinel_username` and `sentinel_password`: user and password are the servers' own.
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from enum import Enum, auto
@@ -118,13 +119,16 @@ def _loaded(certificates: RedisSSLContext) -> RedisSSLContext:
 
 
 def _parse(url: str, defaults: Mapping[str, Any], max_connections: int, wait_s: float) -> Target:
-    parts = urlsplit(url)
+    # Newer Pythons refuse a bracket that does not begin the only host they know of.
+    begin, separator, rest = url.partition("://")
+    authority = re.split("[/?#]", rest, maxsplit=1)[0]
+    credentials, at, hosts = authority.rpartition("@")
+    parts = urlsplit(f"{begin}{separator}{credentials}{at}{rest[len(authority) :]}")
     scheme, plus, kind = parts.scheme.partition("+")
-    credentials, at, hosts = parts.netloc.rpartition("@")
     if scheme not in (("redis", "rediss") if plus else ("redis", "rediss", "unix")):
         raise ValueError
     # redis-py knows one server: it reads the user, the password and the options.
-    one = parse_url(parts._replace(scheme=scheme, netloc=f"{credentials}{at}", path="").geturl())
+    one = parse_url(parts._replace(scheme=scheme, path="").geturl())
     options: dict[str, Any] = {**defaults, **one}
     connection_class = options.pop("connection_class", Connection)
     max_connections = options.pop("max_connections", max_connections)
