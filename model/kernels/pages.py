@@ -19,8 +19,8 @@ from model.config import HSTUConfig
 PAGE_ROWS: Final = 32
 """Rows of one user in a page: the width of the panels that the compiled kernel multiplies."""
 
-_SLACK: Final = PAGE_ROWS
-"""Numbers behind the last page: whole vectors are loaded from its last row of values."""
+_SLACK: Final = 2 * PAGE_ROWS
+"""Numbers behind the last page: 32 words are loaded from its last row of values on."""
 
 _CHUNK_BYTES: Final = 8 * 2**20
 
