@@ -4,6 +4,7 @@ Run as a script when the package is installed; imports nothing that is not yet t
 compiler it says so and leaves nothing: the plain tensor stack runs instead.
 """
 
+import hashlib
 import os
 import platform
 import shlex
@@ -27,13 +28,21 @@ def library(machine: str) -> Path:
     return HERE / f"stack-{machine}.so"
 
 
+def digest() -> str:
+    """Of the sources. A library tells what it was made of: one of others would compute other scores,
+    without an error."""
+    sources = sorted((*HERE.glob("*.h"), *HERE.glob("*.cpp")))
+    return hashlib.sha256(b"".join(source.read_bytes() for source in sources)).hexdigest()
+
+
 def build(machine: str) -> bool:
     """Compile for one instruction set; with OpenMP where the compiler has it."""
     compiler = shlex.split(os.environ.get("CXX", "c++"))
     target = library(machine)
     unfinished = target.with_suffix(".tmp")
     for threads in (["-fopenmp"], ["-Wno-unknown-pragmas"]):
-        command = [*compiler, *FLAGS, *MACHINES[machine], *threads, str(SOURCE)]
+        made_of = f'-DMFALCON_SOURCES="{digest()}"'
+        command = [*compiler, *FLAGS, *MACHINES[machine], *threads, made_of, str(SOURCE)]
         try:
             done = subprocess.run([*command, "-o", str(unfinished)], capture_output=True, text=True)
         except OSError as error:

@@ -1,13 +1,13 @@
 """Owns what crosses into the compiled library: the records of `stack.cpp`, and loading it."""
 
 import ctypes
-from ctypes import POINTER, Structure, c_float, c_int32, c_int64, c_void_p
+from ctypes import POINTER, Structure, c_char_p, c_float, c_int32, c_int64, c_void_p
 from functools import cache
 from typing import Any
 
 import torch
 
-from model.kernels.native.build import library
+from model.kernels.native.build import digest, library
 
 
 def _fields(kind: Any, names: str) -> list[tuple[str, Any]]:
@@ -50,10 +50,14 @@ def machine() -> str:
 
 @cache
 def load(name: str) -> ctypes.CDLL | None:
-    """The library for one instruction set; None if it is not built, or lacks what it needs."""
+    """The library for one instruction set; None if it is not built of these sources, or lacks
+    what it needs."""
     try:
         lib = ctypes.CDLL(str(library(name)))
     except OSError:
+        return None
+    lib.mfalcon_sources.restype = c_char_p
+    if lib.mfalcon_sources() != digest().encode():
         return None
     lib.mfalcon_encode.restype = lib.mfalcon_score.restype = None
     return lib

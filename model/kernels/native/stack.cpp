@@ -249,6 +249,9 @@ void encode(const Model& m, const User* users, int num_users, float* x, float* l
 
 extern "C" {
 
+// The digest of the sources this was made of.
+const char* mfalcon_sources() { return MFALCON_SOURCES; }
+
 // Whether models in bfloat16 run here.
 int mfalcon_has_bfloat16() {
 #if defined(MFALCON_BF16)

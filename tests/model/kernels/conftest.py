@@ -26,7 +26,7 @@ def make_stack(request: pytest.FixtureRequest) -> MakeStack:
         pytest.skip(f"this processor does not run {name}")
     lib = load(name)
     if lib is None:
-        pytest.skip("no compiled stack: install a C++ compiler, then mfalcon anew")
+        pytest.skip("no compiled stack of these sources: with a C++ compiler, install mfalcon anew")
     return partial(NativeStack, instructions=name, lib=lib)
 
 
