@@ -29,7 +29,7 @@ def library(machine: str) -> Path:
 
 
 def digest() -> str:
-    """Of the sources. A library tells what it was made of: one of others would compute other scores,
+    """Of the sources. A library tells what it was made of; one of others would compute other scores
     without an error."""
     sources = sorted((*HERE.glob("*.h"), *HERE.glob("*.cpp")))
     return hashlib.sha256(b"".join(source.read_bytes() for source in sources)).hexdigest()
