@@ -102,7 +102,7 @@ def sentinel_pair(
         watch = [
             *("resolve-hostnames yes", "announce-hostnames yes"),
             f"monitor {SERVICE} {host} {primary.port} 1",
-            f"down-after-milliseconds {SERVICE} 500",
+            f"down-after-milliseconds {SERVICE} 1500",
             f"failover-timeout {SERVICE} 2000",
             *([f"auth-pass {SERVICE} {password}"] if password else []),
         ]
@@ -119,9 +119,12 @@ def sentinel_pair(
                 return bool(client.info("replication")["master_link_status"] == "up")
 
         with client_of(sentinel, password=sentinel_password or None) as client:
-            # It looks at its servers ten times a second instead of every ten seconds.
-            for period in ("INFO-PERIOD", "PING-PERIOD", "PUBLISH-PERIOD"):
-                client.execute_command("SENTINEL", "DEBUG", period, 100)
+            # It looks at its servers ten times a second instead of every ten seconds. It does not
+            # promote a replica of which it heard nothing for five periods of pings, and asks one
+            # whose primary is down but once a second; and it waits a period to connect again.
+            periods = {"INFO-PERIOD": 100, "PING-PERIOD": 500, "PUBLISH-PERIOD": 100}
+            for period, time_ms in periods.items():
+                client.execute_command("SENTINEL", "DEBUG", period, time_ms)
             # A machine that stood still for a moment is no reason to do nothing for half a minute.
             client.execute_command("SENTINEL", "DEBUG", "TILT-TRIGGER", 60_000)
 

@@ -10,7 +10,8 @@ import anyio
 from cache import StoreUnavailable
 
 T = TypeVar("T")
-NO_HANG_S: Final = 20.0
+NO_HANG_S: Final = 60.0
+"""A sentinel that gave up a failover on a busy machine tries again after four seconds."""
 
 
 async def until(holds: Callable[[], bool]) -> None:
