@@ -6,7 +6,7 @@ Never parses HTTP and never does arithmetic: the engine thread does, in `service
 import asyncio
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import structlog
@@ -19,11 +19,10 @@ from model.engine.state import UserState
 from service.answer import Answering
 from service.backfill import Backfill
 from service.deadline import Deadline
-from service.errors import DeadlineExceeded, TooLarge
+from service.errors import TooLarge
 from service.history_provider import HistoryProvider
 from service.metrics import Metrics
-from service.ranking import Ranking, RankJob
-from service.scheduler import EngineThread, Expired
+from service.scheduler import EngineThread
 from service.schemas import (
     EventIn,
     EventsRequest,
@@ -32,16 +31,12 @@ from service.schemas import (
     RecommendRequest,
     RecommendResponse,
 )
+from service.serving import Ask, Serving
 from service.settings import Settings
-from service.states import Confirmed, Loaded, Turn, UserStates
+from service.states import Loaded, UserStates
 from service.updates import Applied, Offer, Unstored, Updates
 
 _log = structlog.get_logger("mfalcon.recommender")
-_GRACE_S = 5.0
-"""How long past its deadline a started request may run before it is given up with a 504."""
-
-_LATE_S = 0.005
-"""How long the store may take to confirm a copy when the deadline has passed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,9 +57,16 @@ class Recommender:
 
     def __init__(self, parts: Parts) -> None:
         self.checkpoint, self.engine, self.states = parts.checkpoint, parts.engine, parts.states
-        self._thread, self._settings, self._metrics = parts.thread, parts.settings, parts.metrics
+        self._settings, self._metrics = parts.settings, parts.metrics
         self._updates = Updates(parts.checkpoint, parts.thread, parts.states, parts.metrics)
         self._backfill = Backfill(self._updates, parts.provider)
+        self._serving = Serving(
+            parts.states,
+            self._backfill,
+            parts.thread,
+            parts.metrics,
+            min_retrieved=parts.settings.retrieval_candidates,
+        )
         self._answering = Answering(parts.checkpoint, parts.engine, parts.metrics)
         self._writes: set[asyncio.Task[None]] = set()
 
@@ -84,15 +86,10 @@ class Recommender:
         began = time.monotonic()
         offer = self._offer(request.events, request.history_mode)
         candidates, missing = self._candidates(request)
-        ask = _Ask(request, offer, candidates, deadline)
         async with self.states.turn(request.user_id) as turn:
-            here = self.states.here(request.user_id)
-            served = await self._serve_from(here, ask, turn) if here else None
-            if served is None:
-                served = await self._serve(ask)
-            self._learn_cost(served.ranking)
+            ask = Ask(request, offer, candidates, deadline)
+            served = await self._serving.ranked(ask, turn)
             loaded, applied = served.loaded, served.applied
-            self._count_source(loaded, applied)
             if not served.is_saved and applied.history is not loaded.stored.state.history:
                 # Answered first, written behind; the user's next request waits for the write.
                 state = None if served.ranking is None else served.ranking.state
@@ -117,8 +114,7 @@ class Recommender:
         """
         offer = self._offer(request.events, request.history_mode)
         async with self.states.turn(request.user_id):
-            loaded, applied = await self._held(request.user_id, offer)
-            self._count_source(loaded, applied)
+            loaded, applied = await self._serving.held(request.user_id, offer)
             outcome = await self._updates.store(request.user_id, loaded, applied)
         return EventsResponse(
             request_id=request_id,
@@ -140,115 +136,6 @@ class Recommender:
         """Let go of the store and of the history provider."""
         await self.states.close()
         await self._backfill.close()
-
-    async def _serve(self, ask: "_Ask") -> "_Served":
-        """Rank from what the store holds."""
-        began = time.monotonic()
-        user_id, deadline, size = ask.request.user_id, ask.deadline, ask.request.history_size
-        loaded, applied = await self._held(user_id, ask.offer, deadline, size)
-        cache_s = time.monotonic() - began
-        job = self._job(ask, loaded, applied)
-        return _Served(job, await self._rank(job), loaded, applied, cache_s)
-
-    async def _serve_from(self, here: Loaded, ask: "_Ask", turn: Turn) -> "_Served | None":
-        """Rank from a copy at once, and see meanwhile whether the store still holds the same.
-
-        The state is put in its place as soon as it is made, while candidates are scored, so that a
-        returning user costs one round trip, which nobody waits for. None: the store holds another.
-        """
-        began = time.monotonic()
-        user_id, deadline, size = ask.request.user_id, ask.deadline, ask.request.history_size
-        applied = await self._completed(user_id, here, ask.offer, deadline, size)
-        made: asyncio.Future[UserState | None] = asyncio.get_running_loop().create_future()
-
-        def settle(state: UserState | None) -> None:
-            if not made.done():
-                made.set_result(state)
-
-        job = self._job(ask, here, applied)
-        if applied.history is here.stored.state.history:
-            settle(None)
-        else:
-            job = replace(job, on_state=settle)
-
-        async def confirm() -> Confirmed | None:
-            state = await made
-            timeout_s = max(deadline.remaining_s / 2, _LATE_S)
-            return await self.states.confirm(user_id, here, state, timeout_s)
-
-        confirming = asyncio.create_task(confirm())
-        turn.lasts_until(confirming)
-        cache_s = time.monotonic() - began
-        try:
-            ranking = await self._rank(job)
-        finally:
-            settle(None)  # In case the engine never got to it.
-        ranked_s = time.monotonic()
-        confirmed = await confirming
-        if confirmed is None:
-            return None
-        cache_s += time.monotonic() - ranked_s
-        return _Served(job, ranking, confirmed.loaded, applied, cache_s, confirmed.is_saved)
-
-    def _job(self, ask: "_Ask", loaded: Loaded, applied: Applied) -> RankJob:
-        request = ask.request
-        return RankJob(
-            state=loaded.stored.state,
-            history=applied.history,
-            request_time=_now_s() if request.request_time is None else request.request_time,
-            candidates=ask.candidates,
-            num_retrieved=max(request.num_results, self._settings.retrieval_candidates),
-            exclude_seen=request.exclude_seen,
-            deadline=ask.deadline,
-            submitted_s=time.monotonic(),
-        )
-
-    async def _held(
-        self,
-        user_id: str,
-        offer: Offer,
-        deadline: Deadline | None = None,
-        history_size: int | None = None,
-    ) -> tuple[Loaded, Applied]:
-        """What is held of the user, and the offer on top of it and of what else is known."""
-        # A history without events is no reason to pass a state over: it has to be written down.
-        num_known = len(offer.events) if offer.replace and offer.events else None
-        loaded = await self.states.load(user_id, _half_s(deadline), num_known=num_known)
-        return loaded, await self._completed(user_id, loaded, offer, deadline, history_size)
-
-    async def _completed(
-        self,
-        user_id: str,
-        loaded: Loaded,
-        offer: Offer,
-        deadline: Deadline | None,
-        history_size: int | None,
-    ) -> Applied:
-        timeout_s = _half_s(deadline)
-        return await self._backfill.complete(
-            user_id, loaded, offer, history_size=history_size, timeout_s=timeout_s
-        )
-
-    def _count_source(self, loaded: Loaded, applied: Applied) -> None:
-        source = loaded.tier or ("recomputed" if loaded.status == "recomputed" else "none")
-        self._metrics.sources.labels("provider" if applied.offer.past else source).inc()
-
-    def _learn_cost(self, ranking: Ranking | None) -> None:
-        if ranking is not None and ranking.num_encoded:
-            count = ranking.num_jobs
-            self.states.costs.encoded(ranking.num_rows / count, ranking.encode_ms / 1000 / count)
-
-    async def _rank(self, job: RankJob) -> Ranking | None:
-        """None if the deadline passed before the engine was free."""
-        try:
-            async with asyncio.timeout(job.deadline.remaining_s + _GRACE_S):
-                return await self._thread.submit(job)
-        except Expired:
-            return None
-        except TimeoutError as error:
-            raise DeadlineExceeded(
-                "the engine did not answer within the budget; raise budget_ms or ask again"
-            ) from error
 
     def _write_behind(
         self, user_id: str, loaded: Loaded, applied: Applied, state: UserState | None
@@ -281,37 +168,6 @@ class Recommender:
         known, missing = self.checkpoint.items.split(request.candidates)
         # Through an array: torch looks at each number of a list, and takes twice as long.
         return torch.from_numpy(np.array(known, dtype=np.int64)), missing
-
-
-@dataclass(frozen=True, slots=True)
-class _Ask:
-    """A request, in the checkpoint's indices."""
-
-    request: RecommendRequest
-    offer: Offer
-    candidates: Tensor | None
-    deadline: Deadline
-
-
-@dataclass(frozen=True, slots=True)
-class _Served:
-    """A ranking, None if the engine was not reached in time, and what it started from."""
-
-    job: RankJob
-    ranking: Ranking | None
-    loaded: Loaded
-    applied: Applied
-    cache_s: float  # waiting for the store
-    is_saved: bool = False
-
-
-def _half_s(deadline: Deadline | None) -> float | None:
-    """Of what is left: whoever hangs leaves the other half to rank in."""
-    return None if deadline is None else deadline.remaining_s / 2
-
-
-def _now_s() -> int:
-    return int(time.time())
 
 
 def _check_count(field: str, count: int, limit: int, setting: str) -> None:

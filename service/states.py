@@ -1,13 +1,12 @@
-"""Owns a user's state between requests: load, save, forget, one request of a user at a time.
+"""Owns a user's state between requests: load, confirm, save, forget.
 
 Never computes. The store is a cache: a failure of it is a miss, told in the answer.
 """
 
-import asyncio
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal, Self
+from typing import Literal
 
 import structlog
 
@@ -19,6 +18,7 @@ from service.device_tier import DeviceTier
 from service.logs import SeldomWarning
 from service.metrics import Metrics
 from service.schemas import Tier
+from service.turns import Turn, Turns
 
 _log = structlog.get_logger("mfalcon.states")
 
@@ -46,42 +46,6 @@ class Confirmed:
     is_saved: bool
 
 
-class Turn:
-    """A user's turn, an async context manager; it may outlast its block by a task."""
-
-    def __init__(self, lock: asyncio.Lock, done: Callable[[], None]) -> None:
-        self._lock, self._done = lock, done
-        self._task: asyncio.Task[Any] | None = None
-
-    def lasts_until(self, task: asyncio.Task[Any]) -> None:
-        """End the turn when `task` ends instead of with the block."""
-        self._task = task
-
-    async def __aenter__(self) -> Self:
-        try:
-            await self._lock.acquire()
-        except BaseException:
-            self._done()
-            raise
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        if self._task is None or self._task.done():
-            self._end()
-        else:
-            self._task.add_done_callback(lambda _: self._end())
-
-    def _end(self) -> None:
-        self._lock.release()
-        self._done()
-
-
-@dataclass(slots=True)
-class _Queue:
-    lock: asyncio.Lock
-    num_turns: int = 0
-
-
 class UserStates:
     """States of one checkpoint: those in use as tensors, all of them in one store."""
 
@@ -100,20 +64,12 @@ class UserStates:
         self._device = device
         self.costs = CostModel()
         metrics.watch_costs(self.costs)
-        self._queues: dict[str, _Queue] = {}
+        self._turns = Turns()
         self._warn = SeldomWarning(_log, "store_unavailable")
 
     def turn(self, user_id: str) -> Turn:
         """Requests of one user one after another; of different users side by side."""
-        queue = self._queues.setdefault(user_id, _Queue(asyncio.Lock()))
-        queue.num_turns += 1
-
-        def done() -> None:
-            queue.num_turns -= 1
-            if not queue.num_turns:
-                del self._queues[user_id]
-
-        return Turn(queue.lock, done)
+        return self._turns.of(user_id)
 
     def here(self, user_id: str) -> Loaded | None:
         """The copy of this process, to be confirmed before anybody is told what was made of it."""
