@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import NamedTuple, Self
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -65,6 +66,8 @@ class History:
     def cut(self, start: int | None, stop: int | None) -> "History":
         """Events `start` to `stop` as a slice counts them; what is cut off in front is counted."""
         first, last, _ = slice(start, stop).indices(len(self))
+        if last - first == len(self):
+            return self
         rows = slice(first, max(first, last))
         return History(
             self.items[rows], self.actions[rows], self.timestamps[rows], self.anchor + first
@@ -79,7 +82,7 @@ class History:
         """
         if not offered:
             return self, MergeCounts()
-        times = (*self.timestamps[-1:].tolist(), *(event.timestamp for event in offered))
+        times = (*self.timestamps.numpy()[-1:].tolist(), *(event.timestamp for event in offered))
         if all(before < after for before, after in pairwise(times)):
             # The usual case: all newer than what is held, so none is a duplicate or too old.
             return self._followed_by(offered, window), MergeCounts(len(offered))
@@ -103,12 +106,12 @@ class History:
         return History.of(merged[start - self.anchor :], anchor=start), counts
 
     def _followed_by(self, events: Sequence[Event], window: Window) -> "History":
-        new = History.of(events)
-        start = window.start(self.num_known + len(new))
+        items, actions, timestamps = zip(*events, strict=True)
+        start = window.start(self.num_known + len(events))
         return History(
-            torch.cat((self.items, new.items)),
-            torch.cat((self.actions, new.actions)),
-            torch.cat((self.timestamps, new.timestamps)),
+            _joined(self.items, items),
+            _joined(self.actions, actions),
+            _joined(self.timestamps, timestamps),
             self.anchor,
         ).cut(start - self.anchor, None)
 
@@ -129,6 +132,11 @@ class History:
             return n
         differs = torch.stack([mine != theirs for mine, theirs in columns]).any(0)
         return int(differs.nonzero()[0])
+
+
+def _joined(held: Tensor, new: Sequence[int]) -> Tensor:
+    """Through numpy, which costs less than torch for so few numbers."""
+    return torch.from_numpy(np.concatenate((held.numpy(), new)))
 
 
 EMPTY = History.of(())

@@ -47,6 +47,8 @@ _INCOMPLETE = {
     POPULARITY,
 }
 
+_STAGES = ("queue", "cache", "encode", "score")
+
 
 class Answering:
     """Makes answers for one checkpoint."""
@@ -55,6 +57,9 @@ class Answering:
         self._checkpoint, self._engine, self._metrics = checkpoint, engine, metrics
         fingerprint = checkpoint.digests().fingerprint.hex()
         self.model = ModelInfo(name=checkpoint.name, fingerprint=fingerprint)
+        self._reused, self._encoded = map(metrics.rows.labels, ("reused", "encoded"))
+        self._scored, self._unscored = map(metrics.candidates.labels, ("scored", "unscored"))
+        self._stages = {stage: metrics.stage_seconds.labels(stage) for stage in _STAGES}
 
     def answer(
         self,
@@ -116,15 +121,14 @@ class Answering:
             self._metrics.degraded.labels(reason).inc()
         if ranking is None:
             return
-        rows, candidates = self._metrics.rows, self._metrics.candidates
-        rows.labels("reused").inc(ranking.num_reused)
-        rows.labels("encoded").inc(ranking.num_encoded)
-        candidates.labels("scored").inc(len(ranking.logits))
-        candidates.labels("unscored").inc(ranking.num_unscored)
+        self._reused.inc(ranking.num_reused)
+        self._encoded.inc(ranking.num_encoded)
+        self._scored.inc(len(ranking.logits))
+        self._unscored.inc(ranking.num_unscored)
 
     def _observe(self, timing: Timing) -> None:
-        for stage in ("queue", "cache", "encode", "score"):
-            self._metrics.stage_seconds.labels(stage).observe(getattr(timing, stage) / 1000)
+        for stage, seconds in self._stages.items():
+            seconds.observe(getattr(timing, stage) / 1000)
 
 
 def _degraded(

@@ -97,7 +97,7 @@ class StateCodec:
     def _payload(self, state: UserState, events: npt.NDArray[np.void], first: int) -> bytes:
         """The rows from `first` on, and the events without one."""
         final = state.num_final
-        rows = self._formats[self.dtype].pack(events[first:final], *state.rows.read(first))
+        rows = self._formats[self.dtype].pack(events[first:final], *state.rows.tokens(first))
         return rows + events[final:].tobytes()
 
     def _header(

@@ -76,9 +76,13 @@ class Ranking:
         n = len(self.logits)
         probabilities = engine.action_probabilities(self.logits)
         values = engine.values(self.retrieval[:n], probabilities)
-        best = values.argsort(descending=True, stable=True)[:count]
-        columns = (self.order[best], self.retrieval[best], values[best], probabilities[best])
-        scored = [Ranked(*row) for row in zip(*(c.tolist() for c in columns), strict=True)]
+        best = values.argsort(descending=True, stable=True).numpy()[:count]
+        # A few rows are taken by numpy, which costs less for each than torch.
+        columns = (self.order, self.retrieval, values, probabilities)
+        rows = zip(*(column.numpy()[best].tolist() for column in columns), strict=True)
+        scored = [Ranked(*row) for row in rows]
+        if len(scored) == count:
+            return scored
         rest = slice(n, n + count - len(scored))
         return scored + _unscored(self.order[rest], self.retrieval[rest])
 

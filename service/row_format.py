@@ -5,6 +5,9 @@ A row is packed by itself, so stored rows keep their bytes when others follow; a
 unpacked gives the same bytes, so a state that is read and written again is not rounded twice.
 """
 
+from collections.abc import Iterable
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -50,24 +53,36 @@ class RowFormat:
         if dtype is Dtype.INT8:
             fields.append(("scales", "u1", (layers, 2 * heads)))
         self.layout = np.dtype(fields)
-        codes = torch.arange(256, dtype=torch.float64, device=device)
+        codes = torch.arange(256, dtype=torch.float64)
         self._scales = ((codes - _SCALE_BIAS) / _SCALE_STEPS).exp2().float()
 
-    def pack(self, events: npt.NDArray[np.void], keys: Tensor, values: Tensor) -> bytes:
-        """Keys (layers, H, F, K) and values (layers, H, F, V) of the F `events`."""
+    def pack(
+        self,
+        events: npt.NDArray[np.void],
+        keys: npt.NDArray[np.float32],
+        values: npt.NDArray[np.float32],
+    ) -> bytes:
+        """Keys (F, layers, H, K) and values (F, layers, H, V) of the F `events`."""
         rows = np.empty(len(events), self.layout)
         rows["event"] = events
-        # (F, layers, H, d)
-        parts = [keys.permute(2, 0, 1, 3), values.permute(2, 0, 1, 3)]
-        if self._dtype is Dtype.INT8:
-            codes = [self._scale_codes(part) for part in parts]
-            parts = [self._steps(*pair) for pair in zip(parts, codes, strict=True)]
-            rows["scales"] = torch.cat(codes, 2).cpu().numpy()
-        kv = torch.cat([part.flatten(2) for part in parts], 2)
-        if self._dtype is Dtype.BFLOAT16:
-            kv = kv.bfloat16().view(torch.int16)
-        rows["kv"] = kv.cpu().numpy()
+        kv, parts = rows["kv"], self._numbers(rows, keys, values)
+        split = self._widths[0]
+        for part, place in zip(parts, (kv[..., :split], kv[..., split:]), strict=True):
+            place[:] = part.reshape(place.shape)
         return rows.tobytes()
+
+    def _numbers(
+        self, rows: npt.NDArray[np.void], *parts: npt.NDArray[np.float32]
+    ) -> Iterable[npt.NDArray[Any]]:
+        """As they are stored; their scales go into `rows`."""
+        if self._dtype is Dtype.FLOAT32:
+            return parts
+        tensors = [torch.from_numpy(part) for part in parts]
+        if self._dtype is Dtype.BFLOAT16:
+            return [tensor.bfloat16().view(torch.int16).numpy() for tensor in tensors]
+        codes = [self._scale_codes(tensor) for tensor in tensors]
+        rows["scales"] = torch.cat(codes, 2).numpy()
+        return [self._steps(*pair).numpy() for pair in zip(tensors, codes, strict=True)]
 
     def unpack(self, rows: npt.NDArray[np.void]) -> tuple[Tensor, Tensor]:
         """Keys and values of rows of this layout, on the device in float32; `rows` is copied."""
@@ -78,8 +93,8 @@ class RowFormat:
         flat = kv.split(self._widths, 2)
         parts = [part.unflatten(2, (config.num_heads, -1)) for part in flat]
         if self._dtype is Dtype.INT8:
-            codes = torch.from_numpy(rows["scales"].copy()).to(self._device)
-            scales = self._scales[codes.int()].split(config.num_heads, 2)
+            codes = torch.from_numpy(rows["scales"].copy())
+            scales = self._scales[codes.int()].to(self._device).split(config.num_heads, 2)
             parts = [part * scale[..., None] for part, scale in zip(parts, scales, strict=True)]
         keys, values = (part.permute(1, 2, 0, 3) for part in parts)
         return keys, values

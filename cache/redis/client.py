@@ -5,9 +5,9 @@ only if it can not have done anything (refused, redirected) or only reads; never
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any, Final, TypeVar
+from typing import Final, TypeVar
 
 from redis import exceptions
 from redis.asyncio.retry import Retry
@@ -15,7 +15,6 @@ from redis.backoff import NoBackoff
 
 from cache.breaker import NUM_FAILURES, BreakerState
 from cache.redis.node import Failed, Node, PoolBusy, Session, Skipped
-from cache.redis.parser import DirectParser
 from cache.redis.route import Cluster, OneServer, Route, Sentinels, UnknownPrimary
 from cache.redis.url import Access, Address, Target, Topology, parse
 from cache.store import StoreFull, StoreUnavailable
@@ -76,7 +75,6 @@ class RedisClient:
         self._nodes: dict[Address, Node] = {}
         self._sentinels: list[Node] = []
         self._route = self._make_route()
-        self._tasks: set[asyncio.Task[Any]] = set()
 
     @classmethod
     def from_url(
@@ -93,9 +91,7 @@ class RedisClient:
         may take twice as long. Options in the URL's query win over these arguments.
         """
         defaults = {
-            "socket_timeout": timeout_s,
             "socket_connect_timeout": 2 * timeout_s,
-            "parser_class": DirectParser,
             # Attempts are counted here alone.
             "retry": Retry(NoBackoff(), 0),
             # RESP2 needs no greeting, so connecting saves a round trip.
@@ -123,8 +119,8 @@ class RedisClient:
         outage: it is raised as it is.
         """
         try:
-            running = self._run(name, operation, is_read)
-            return await (running if timeout_s is None else self._within(timeout_s, running))
+            async with asyncio.timeout(timeout_s):
+                return await self._run(name, operation, is_read)
         except Failed as failed:
             is_full = isinstance(failed.error, exceptions.OutOfMemoryError)
             # The cause is not chained: a server may echo the password of a refused AUTH.
@@ -154,35 +150,9 @@ class RedisClient:
             raise StoreUnavailable(self._explain(failed)) from None
 
     async def close(self) -> None:
-        while self._tasks:
-            for task in self._tasks:
-                task.cancel()
-            await asyncio.wait(self._tasks)
         await self._route.close()
         for node in list(self._nodes.values()):
             await node.close()
-
-    async def _within(self, timeout_s: float, running: Coroutine[Any, Any, T]) -> T:
-        """What it returns. Raises TimeoutError on time, whatever becomes of it.
-
-        A task of its own, since before Python 3.12 `asyncio.wait_for`, with which redis-py sends,
-        may swallow the cancellation that `asyncio.timeout` relies on.
-        """
-        task = asyncio.create_task(running)
-        self._tasks.add(task)
-        task.add_done_callback(self._done)
-        try:
-            done, _ = await asyncio.wait([task], timeout=timeout_s)
-        finally:
-            task.cancel()
-        if not done:
-            raise TimeoutError
-        return task.result()
-
-    def _done(self, task: asyncio.Task[Any]) -> None:
-        self._tasks.discard(task)
-        if not task.cancelled():
-            task.exception()  # Looked at, since nobody may wait for it any more.
 
     async def _run(
         self, name: str, operation: Callable[[Session], Awaitable[T]], is_read: bool

@@ -8,8 +8,8 @@ That holds for a cancelled greeting too, which redis-py's own pool would hand to
 import asyncio
 import math
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager, suppress
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
@@ -96,7 +96,7 @@ class Session:
         A reply that the key holds another type of value is None: nothing of ours is there.
         """
         replies: list[Any] = []
-        with _garbled():
+        with _GARBLED:
             await self._send(packed)
             for _ in range(num_replies):
                 try:
@@ -144,11 +144,14 @@ class Node:
         sent = False
         began_s = math.inf
         try:
-            async with self._slot():
+            await self._take_slot()
+            try:
                 began_s = time.monotonic()
-                async with self._connection() as connection:
-                    sent = True
-                    result = await operation(Session(connection, asking))
+                connection = await self._connect()
+                sent = True
+                result = await self._carry_out(operation, Session(connection, asking))
+            finally:
+                self._free.release()
         except asyncio.CancelledError:
             # Callers that all have little time must not keep a silent server from being left alone.
             if time.monotonic() - began_s >= _PATIENCE * self._access.wait_s:
@@ -172,24 +175,35 @@ class Node:
             with suppress(exceptions.RedisError, OSError):
                 await self._idle.pop().disconnect()
 
-    @asynccontextmanager
-    async def _slot(self) -> AsyncIterator[None]:
+    async def _take_slot(self) -> None:
+        if not self._free.locked():
+            await self._free.acquire()  # which is at once
+            return
         try:
             async with asyncio.timeout(self._access.wait_s):
                 await self._free.acquire()
         except TimeoutError:
             raise PoolBusy(f"all {self._access.max_connections} connections are busy") from None
-        try:
-            yield
-        finally:
-            self._free.release()
 
-    @asynccontextmanager
-    async def _connection(self) -> AsyncIterator[Any]:
+    async def _connect(self) -> Any:
+        """A connection that is ready; anew if the server has closed it while it was idle."""
         connection = self._idle.pop() if self._idle else self._access.connection(self.address)
         try:
-            await _make_ready(connection)
-            yield connection
+            with _GARBLED:
+                if not connection.is_connected:
+                    await connection.connect()
+                if await _is_stale(connection):
+                    await connection.disconnect(nowait=True)
+                    await connection.connect()
+        except BaseException:
+            await connection.disconnect(nowait=True)
+            raise
+        return connection
+
+    async def _carry_out(self, operation: Callable[[Session], Awaitable[T]], session: Session) -> T:
+        connection = session.connection
+        try:
+            result = await operation(session)
         except BaseException:
             # Replies may be under way, and must not reach the next caller.
             await connection.disconnect(nowait=True)
@@ -198,32 +212,30 @@ class Node:
             await connection.disconnect(nowait=True)
         else:
             self._idle.append(connection)
+        return result
 
 
-async def _make_ready(connection: Any) -> None:
-    """Connect it, anew if the server has closed it while it was idle."""
-    with _garbled():
-        await connection.connect()
-        # Its name changed in redis-py 8.
-        can_read = getattr(connection, "can_read", None) or connection.can_read_destructive
-        try:
-            is_stale = await can_read()
-        except (exceptions.RedisError, OSError):
-            is_stale = True
-        if is_stale:
-            await connection.disconnect(nowait=True)
-            await connection.connect()
-
-
-@contextmanager
-def _garbled() -> Iterator[None]:
-    """Around redis-py alone: what it raises of a garbled reply can be anything."""
+async def _is_stale(connection: Any) -> bool:
+    # Its name changed in redis-py 8.
+    can_read = getattr(connection, "can_read", None) or connection.can_read_destructive
     try:
-        yield
+        return bool(await can_read())
     except (exceptions.RedisError, OSError):
-        raise
-    except Exception as error:
-        raise exceptions.InvalidResponse(f"{type(error).__name__}: {error}") from error
+        return True
+
+
+class _Garbled:
+    """Around redis-py alone: what it raises of a garbled reply can be anything."""
+
+    def __enter__(self) -> None:
+        return
+
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
+        if isinstance(error, Exception) and not isinstance(error, exceptions.RedisError | OSError):
+            raise exceptions.InvalidResponse(f"{type(error).__name__}: {error}") from error
+
+
+_GARBLED: Final = _Garbled()
 
 
 def _works(error: Exception) -> bool | None:

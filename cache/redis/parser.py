@@ -3,6 +3,9 @@
 Behind redis-py's own parser is an asyncio stream: a value is copied out of the socket, into the
 stream, out of it, into hiredis and out of that. Here the loop receives a long value into a buffer
 of its own; hiredis reads what is short. Never sends: that stays the stream's.
+
+How long a reply or a write may take is bounded here too, by a timer: redis-py makes a task for each
+write, whose cancellation may be lost before Python 3.12, and a context for each reply.
 """
 
 import asyncio
@@ -29,15 +32,17 @@ class DirectParser(BaseParser):
     memory that is the caller's; whatever else there is comes as hiredis reads it. Never text.
     """
 
-    def __init__(self, socket_read_size: int) -> None:
+    def __init__(self, socket_read_size: int, *, timeout_s: float) -> None:
+        """`timeout_s` bounds each reply, and each write that the server does not take at once."""
         del socket_read_size
+        self._timeout_s = timeout_s
         self._intake: Intake | None = None
 
     def on_connect(self, connection: Any) -> None:
         transport = connection._writer.transport
         # Redis-py 8 greets twice over a Unix socket.
         if self._intake is None or self._intake.transport is not transport:
-            self._intake = Intake(transport, self.parse_error)
+            self._intake = Intake(transport, self.parse_error, self._timeout_s)
 
     def on_disconnect(self) -> None:
         if self._intake is not None:
@@ -74,9 +79,13 @@ class Intake(asyncio.BufferedProtocol):
     """
 
     def __init__(
-        self, transport: asyncio.Transport, parse_error: Callable[[str], Exception]
+        self,
+        transport: asyncio.Transport,
+        parse_error: Callable[[str], Exception],
+        timeout_s: float,
     ) -> None:
         self.transport, self._stream = transport, transport.get_protocol()
+        self._timeout_s = timeout_s
         self._short = hiredis.Reader(
             protocolError=exceptions.InvalidResponse,
             replyError=parse_error,
@@ -89,6 +98,7 @@ class Intake(asyncio.BufferedProtocol):
         self._whole: memoryview | None = None  # a long value, before all that `_short` holds
         self._end: Exception | None = None  # why nothing will arrive any more
         self._arrival: asyncio.Future[None] | None = None
+        self._writing: asyncio.TimerHandle | None = None  # until the server takes what was sent
         # A loop may choose how to read when it begins to.
         transport.pause_reading()
         transport.set_protocol(self)
@@ -101,11 +111,20 @@ class Intake(asyncio.BufferedProtocol):
 
     async def reply(self) -> Any:
         """For one caller at a time. Raises OSError and redis-py's errors."""
-        while (reply := self._next()) is _UNFINISHED:
-            if self._end is not None:
-                raise self._end
-            self._arrival = asyncio.get_running_loop().create_future()
-            await self._arrival
+        reply = self._next()
+        if reply is not _UNFINISHED:
+            return reply
+        loop = asyncio.get_running_loop()
+        timer = loop.call_later(self._timeout_s, self._give_up, "reading a reply")
+        try:
+            while reply is _UNFINISHED:
+                if self._end is not None:
+                    raise self._end
+                self._arrival = loop.create_future()
+                await self._arrival
+                reply = self._next()
+        finally:
+            timer.cancel()
         return reply
 
     def _next(self) -> Any:
@@ -155,16 +174,32 @@ class Intake(asyncio.BufferedProtocol):
         if self._arrival is not None and not self._arrival.done():
             self._arrival.set_result(None)
 
+    def _give_up(self, doing: str) -> None:
+        self._end = exceptions.TimeoutError(f"timeout {doing}")
+        self._wake()
+        # A writer that waits hears of it when the connection is lost.
+        self.transport.abort()
+
     def eof_received(self) -> None:
         """The transport closes itself then."""
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._end = exc or exceptions.ConnectionError("the server closed the connection")
+        self._stop_timing()
+        self._stream.connection_lost(self._end or exc)
+        self._end = (
+            self._end or exc or exceptions.ConnectionError("the server closed the connection")
+        )
         self._wake()
-        self._stream.connection_lost(exc)
 
     def pause_writing(self) -> None:
+        loop = asyncio.get_running_loop()
+        self._writing = loop.call_later(self._timeout_s, self._give_up, "writing a command")
         self._stream.pause_writing()
 
     def resume_writing(self) -> None:
+        self._stop_timing()
         self._stream.resume_writing()
+
+    def _stop_timing(self) -> None:
+        if self._writing is not None:
+            self._writing.cancel()

@@ -13,12 +13,15 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from enum import Enum, auto
+from functools import partial
 from typing import Any, Final, NamedTuple
 from urllib.parse import unquote, urlsplit
 
 from redis import exceptions
 from redis.asyncio import Connection, SSLConnection
 from redis.asyncio.connection import RedisSSLContext, parse_url
+
+from cache.redis.parser import DirectParser
 
 _SENTINEL_PORT: Final = 26379
 _REDIS_PORT: Final = 6379
@@ -49,6 +52,8 @@ class Access:
     options: Mapping[str, Any]
     max_connections: int
     wait_s: float
+    step_s: float
+    """What bounds each write and each reply."""
     certificates: Any = None
     """Redis-py's, as its TLS connections hold them; loaded once, which takes tens of milliseconds
     of the event loop's time, and not for each connection."""
@@ -58,7 +63,10 @@ class Access:
         place = (
             {"host": address.host, "port": address.port} if address.port else {"path": address.host}
         )
-        made = self.connection_class(**self.options, **place)
+        parser = partial(DirectParser, timeout_s=self.step_s)
+        made = self.connection_class(
+            **self.options, **place, parser_class=parser, socket_timeout=None
+        )
         if self.certificates is not None:
             made.ssl_context = self.certificates
         return made
@@ -132,13 +140,14 @@ def _parse(url: str, defaults: Mapping[str, Any], max_connections: int, wait_s: 
     options: dict[str, Any] = {**defaults, **one}
     connection_class = options.pop("connection_class", Connection)
     max_connections = options.pop("max_connections", max_connections)
+    step_s = options.pop("socket_timeout", wait_s)
     wait_s = options.pop("timeout", wait_s)
     sentinel = {name: options.pop(f"sentinel_{name}", None) for name in ("username", "password")}
     path = unquote(parts.path).strip("/")
     options.pop("path", None)
 
     def access(options: Mapping[str, Any]) -> Access:
-        return Access(connection_class, options, max_connections, wait_s)
+        return Access(connection_class, options, max_connections, wait_s, step_s)
 
     if scheme == "unix":
         if not path or hosts:

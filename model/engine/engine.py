@@ -38,6 +38,10 @@ class Engine:
         self._scorer = CandidateScorer(network, self._stack)
         with torch.inference_mode():
             self._item_rows = network.retrieval.prepare_items(network.items.weight)  # (items, D)
+        formula = self.config.value
+        self._action_values = torch.tensor(
+            [formula.actions.get(action, 0.0) for action in self.config.actions]
+        )
 
     @property
     def kernels(self) -> str:
@@ -79,9 +83,10 @@ class Engine:
     def action_probabilities(self, logits: Tensor) -> Tensor:
         return self.network.action_probabilities(logits)
 
-    @torch.inference_mode()
     def values(self, retrieval: Tensor, probabilities: Tensor) -> Tensor:
-        """The value formula: retrieval logits (M,), probabilities (M, actions) -> scores (M,)."""
-        formula = self.config.value
-        weights = [formula.actions.get(action, 0.0) for action in self.config.actions]
-        return formula.retrieval * retrieval + probabilities @ probabilities.new_tensor(weights)
+        """The value formula: retrieval logits (M,), probabilities (M, actions) -> scores (M,).
+
+        All on the CPU, where answers are made.
+        """
+        beta = self.config.value.retrieval
+        return torch.addmv(retrieval, probabilities, self._action_values, beta=beta)

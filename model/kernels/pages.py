@@ -10,6 +10,8 @@ import math
 from dataclasses import dataclass
 from typing import Final, Self
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -122,6 +124,24 @@ class PagedRows:
         keys = keys.movedim(-2, -3).flatten(-2)[..., : pool.qk_dim].flatten(2, 3)
         values = values.transpose(-1, -2).flatten(2, 4)
         return keys[:, :, rows].float(), values[:, :, rows].float()
+
+    def tokens(self, first: int = 0) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+        """From row `first` on, row by row: keys (F, layers, H, K), values (F, layers, H, V).
+
+        In numpy, for the newest row alone is asked for at every request: an operation on so few
+        numbers costs less there than in torch. Views, if they can be: while the rows are held.
+        """
+        pool, per, start = self.pool, self.pool.per_word, first // PAGE_ROWS
+        pages = [page.tensor for page in self.pages[start:]] or [pool.take().tensor]
+        together = pages[0][None] if len(pages) == 1 else torch.stack(pages)
+        blocks = together.float().cpu().numpy()  # (pages, layers, H, numbers)
+        lead, num_rows = blocks.shape[:3], len(pages) * PAGE_ROWS
+        keys = blocks[..., : pool.key_numbers].reshape(*lead, -1, PAGE_ROWS, per)
+        values = blocks[..., pool.key_numbers :].reshape(*lead, PAGE_ROWS // per, -1, per)
+        keys = keys.transpose(0, 4, 1, 2, 3, 5).reshape(num_rows, *lead[1:], -1)
+        values = values.transpose(0, 3, 5, 1, 2, 4).reshape(num_rows, *lead[1:], -1)
+        rows = slice(first - start * PAGE_ROWS, self.num_rows - start * PAGE_ROWS)
+        return keys[rows, ..., : pool.qk_dim], values[rows]
 
     def write(self, first: int, keys: Tensor, values: Tensor) -> None:
         """Put rows from `first` on; only into pages that nobody else holds."""

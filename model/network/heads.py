@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from model.config import HSTUConfig
+from model.config import ActionTask, HSTUConfig
 
 
 class RetrievalHead(nn.Module):
@@ -66,13 +66,13 @@ class ActionHead(nn.Module):
 
     def probabilities(self, logits: Tensor) -> Tensor:
         """Softmax within each multi-class task, sigmoid in each multi-label one; same shape."""
-        if not self._tasks:
-            return logits
+        if len(self._tasks) == 1:
+            return _probabilities(self._tasks[0], logits)
         groups = logits.split([len(task.actions) for task in self._tasks], dim=-1)
         return torch.cat(
-            [
-                group.softmax(-1) if task.kind == "multiclass" else group.sigmoid()
-                for task, group in zip(self._tasks, groups, strict=True)
-            ],
-            dim=-1,
+            [_probabilities(*pair) for pair in zip(self._tasks, groups, strict=True)], dim=-1
         )
+
+
+def _probabilities(task: ActionTask, logits: Tensor) -> Tensor:
+    return logits.softmax(-1) if task.kind == "multiclass" else logits.sigmoid()

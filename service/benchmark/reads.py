@@ -10,6 +10,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import redis.asyncio
@@ -130,9 +131,10 @@ async def _stored(
 @asynccontextmanager
 async def _contenders(url: str, concurrency: int) -> AsyncIterator[dict[str, Read]]:
     ours = RedisClient.from_url(url, timeout_s=_TIMEOUT_S, max_connections=concurrency)
+    parser = partial(DirectParser, timeout_s=_TIMEOUT_S)
     async with (
         redis.asyncio.Redis.from_url(url) as client,
-        redis.asyncio.Redis.from_url(url, protocol=2, parser_class=DirectParser) as with_parser,
+        redis.asyncio.Redis.from_url(url, protocol=2, parser_class=parser) as with_parser,
     ):
         yield {
             OURS: _reader(ours),

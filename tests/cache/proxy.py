@@ -21,6 +21,8 @@ class Proxy:
     """Bytes of replies still let through, then every connection is cut; None for no end."""
     is_silent: bool = False
     """Replies are swallowed."""
+    is_deaf: bool = False
+    """Commands are not taken any more, for good."""
     is_refusing: bool = False
     """A connection is closed as soon as it is there."""
     num_connections: int = 0
@@ -50,6 +52,8 @@ class Proxy:
     ) -> None:
         with suppress(OSError):
             while data := await reader.read(1 << 16):
+                if self.is_deaf and not is_reply:
+                    await asyncio.Event().wait()
                 if is_reply:
                     if self.is_silent:
                         continue

@@ -65,6 +65,8 @@ class Transport(asyncio.Transport):
 
     def resume_reading(self) -> None: ...
 
+    def abort(self) -> None: ...
+
 
 Reply = int | str | list["Reply"]
 """A value of that many bytes, a line, or an array."""
@@ -113,7 +115,7 @@ def test_replies_are_those_sent_wherever_they_are_cut(
     ends = [0, *(end for end in sorted(cuts) if end < len(whole)), len(whole)]
 
     async def run() -> list[str]:
-        intake = Intake(Transport(), exceptions.ResponseError)
+        intake = Intake(Transport(), exceptions.ResponseError, NO_HANG_S)
 
         async def take() -> list[str]:
             return [shown(await intake.reply()) for _ in replies]
@@ -137,12 +139,29 @@ def test_replies_are_those_sent_wherever_they_are_cut(
 
 
 def test_nobody_gets_memory_for_the_asking() -> None:
-    intake = Intake(Transport(), exceptions.ResponseError)
+    intake = Intake(Transport(), exceptions.ResponseError, NO_HANG_S)
     for announced in (b"$536870913\r\n", b"$99999999999999999999\r\n", b"$-5\r\n", b"$\r\n", b"$"):
         intake.get_buffer(-1)[: len(announced)] = announced
         intake.buffer_updated(len(announced))
         assert len(intake.get_buffer(-1)) == CHUNK
         assert intake.is_stale
+
+
+async def test_a_reply_that_drips_in_is_given_up_as_a_whole() -> None:
+    intake = Intake(Transport(), exceptions.ResponseError, 0.05)
+
+    async def drip() -> None:
+        beginning, part = b"*1000000\r\n", b":1\r\n"
+        for piece in (beginning, *[part] * 999_999):
+            intake.get_buffer(-1)[: len(piece)] = piece
+            intake.buffer_updated(len(piece))
+            await asyncio.sleep(0.001)
+
+    dripping = asyncio.create_task(drip())
+    with anyio.fail_after(NO_HANG_S), pytest.raises(exceptions.TimeoutError, match="reading"):
+        await intake.reply()
+    assert intake.is_stale
+    dripping.cancel()
 
 
 async def test_a_long_value_lies_where_it_was_received(faulty: Proxy) -> None:

@@ -9,6 +9,8 @@ import redis.asyncio
 
 from cache import Entry, RedisStore, StateKey, StoreUnavailable
 from cache.breaker import NUM_FAILURES
+from cache.redis.client import RedisClient
+from cache.redis.node import Session
 from tests.cache.entries import ALICE, BOB, FINGERPRINT, TTL_S, make_entry, put
 from tests.cache.proxy import Proxy, proxy, store_behind
 from tests.cache.waiting import NO_HANG_S, until
@@ -76,6 +78,22 @@ async def test_nothing_is_repeated_after_a_timeout(faulty: Proxy) -> None:
         await store.get(ALICE)
     assert faulty.num_connections == 2
     await store.close()
+
+
+async def test_a_write_that_nobody_takes_is_given_up(faulty: Proxy) -> None:
+    """And not repeated, whatever it was: the first may be taken yet."""
+    url = f"redis://127.0.0.1:{faulty.port}"
+    client = RedisClient.from_url(url, timeout_s=0.2, max_connections=1)
+
+    async def write(session: Session) -> None:
+        await session.call(("SET", "k", bytes(64 << 20)))
+
+    await client.run("k", lambda session: session.call(("PING",)))
+    faulty.is_deaf = True
+    with anyio.fail_after(NO_HANG_S), pytest.raises(StoreUnavailable, match="writing a command"):
+        await client.run("k", write, is_read=True)
+    assert faulty.num_connections == 1
+    await client.close()
 
 
 async def test_a_caller_with_little_time_waits_no_longer(faulty: Proxy) -> None:

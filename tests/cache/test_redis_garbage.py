@@ -12,7 +12,7 @@ from cache.redis.client import RedisClient
 from cache.redis.node import Session
 from tests.cache.entries import ALICE, BOB, TTL_S, make_entry, put
 from tests.cache.operations import OPERATIONS
-from tests.cache.waiting import NO_HANG_S
+from tests.cache.waiting import NO_HANG_S, until
 
 pytestmark = pytest.mark.anyio
 
@@ -47,11 +47,15 @@ REPLIES += [  # What a step of a scan, an address, slots and INFO are not
 async def test_whatever_a_server_answers_is_a_miss(kind: str, reply: bytes) -> None:
     """Nothing but StoreUnavailable leaves the store, and no state but a whole one is found."""
 
+    open_writers = set[asyncio.StreamWriter]()
+
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        open_writers.add(writer)
         with suppress(OSError):
             while await reader.read(1 << 16):
                 writer.write((reply + b"\r\n") * 3)
         writer.close()
+        open_writers.remove(writer)
 
     async with await asyncio.start_server(answer, "127.0.0.1", 0) as server:
         address = f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
@@ -63,6 +67,7 @@ async def test_whatever_a_server_answers_is_a_miss(kind: str, reply: bytes) -> N
                     found = await operation(store)
                     assert found is None or name not in ("get", "head", "peek", "look", "scan")
             await store.close()
+        await until(lambda: not open_writers)
 
 
 @pytest.mark.parametrize("timeout_s", [None, NO_HANG_S])

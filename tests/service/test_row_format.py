@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 import torch
 from hypothesis import given, settings
@@ -27,7 +28,13 @@ class Rows:
 
     def pack(self, form: RowFormat, start: int = 0, stop: int | None = None) -> bytes:
         rows = slice(start, stop)
-        return form.pack(self.events[rows], self.keys[:, :, rows], self.values[:, :, rows])
+        return form.pack(self.events[rows], tokens(self.keys)[rows], tokens(self.values)[rows])
+
+
+def tokens(part: Tensor) -> npt.NDArray[np.float32]:
+    """(layers, H, F, d) -> (F, layers, H, d)."""
+    found: npt.NDArray[np.float32] = part.permute(2, 0, 1, 3).numpy()
+    return found
 
 
 @st.composite
@@ -105,7 +112,7 @@ def test_documented_layout_of_int8() -> None:
     keys, values = torch.zeros(LAYERS, HEADS, 1, QK_DIM), torch.zeros(LAYERS, HEADS, 1, V_DIM)
     keys[0, 1, 0, :3] = torch.tensor([127.0, -1.0, 2.4])  # scale 1 is byte 160
     values[1, 2, 0, 6] = -(2.0**-20)  # the smallest scale
-    packed = form.pack(np.zeros(1, EVENT), keys, values)
+    packed = form.pack(np.zeros(1, EVENT), tokens(keys), tokens(values))
     numbers = np.frombuffer(packed, "i1", LAYERS * width, 16).reshape(LAYERS, width)
     scales = np.frombuffer(packed, "u1", LAYERS * 2 * HEADS, 16 + LAYERS * width)
     assert numbers[0, QK_DIM : QK_DIM + 3].tolist() == [127, -1, 2]
@@ -118,7 +125,7 @@ def test_int8_cuts_off_what_no_scale_holds() -> None:
     form = RowFormat(CONFIG, Dtype.INT8, CPU)
     keys = torch.full((LAYERS, HEADS, 1, QK_DIM), -1e30)
     values = torch.full((LAYERS, HEADS, 1, V_DIM), torch.inf)
-    low, high = read(form, form.pack(np.zeros(1, EVENT), keys, values))
+    low, high = read(form, form.pack(np.zeros(1, EVENT), tokens(keys), tokens(values)))
     assert bool((low == low[0, 0, 0, 0]).all())
     assert -500_000 < float(low.min()) < -470_000
     assert bool((high == -low.min()).all())

@@ -29,7 +29,10 @@ def test_what_is_held_is_read_back(pool: PagePool, count: int, first: int) -> No
     held = pool.hold(keys, values)
     assert held.num_rows == count
     first = min(first, count)
-    assert_close(held.read(first), (keys[:, :, first:], values[:, :, first:]), tolerance=0)
+    expected = keys[:, :, first:], values[:, :, first:]
+    assert_close(held.read(first), expected, tolerance=0)
+    tokens = [torch.from_numpy(part).permute(1, 2, 0, 3) for part in held.tokens(first)]
+    assert_close(tokens, expected, tolerance=0)
 
 
 @pytest.mark.parametrize("keep", COUNTS)
