@@ -6,6 +6,7 @@ Never computes anything itself.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,7 +20,7 @@ from model.kernels.triton.attention import attend_candidates, attend_events
 from model.kernels.triton.plan import Plan
 from model.kernels.triton.rows import find_buckets, write_rows
 from model.network.hstu import HSTU
-from model.network.layer import Projection
+from model.network.layer import HSTULayer, Projection
 
 LARGEST_HEAD = 256
 """Numbers of a head that a program's registers hold."""
@@ -63,13 +64,12 @@ _NUMBERS = {torch.float32: tl.float32, torch.bfloat16: tl.bfloat16}
 class Kernels:
     """The kernels for one network in evaluation mode whose pages hold `dtype`."""
 
-    def __init__(self, network: HSTU, dtype: torch.dtype) -> None:
+    def __init__(self, network: HSTU, layers: Sequence[HSTULayer], dtype: torch.dtype) -> None:
         config = network.config
         block_k, block_v = _block(config.qk_dim), _block(config.v_dim)
         self._config, self._boundaries = config, network.time_buckets.boundaries
         self._tables = [
-            (block.bias.distances.contiguous(), block.bias.time.contiguous())
-            for block in network.blocks
+            (block.bias.distances.contiguous(), block.bias.time.contiguous()) for block in layers
         ]
         layout = PagePool(config, network.items.weight.device, dtype)
         self._layer_numbers = math.prod(layout.shape[1:])
@@ -90,15 +90,16 @@ class Kernels:
 
     def buckets(self, plan: Plan) -> Tensor:
         """The time buckets of all spans: (num_buckets,) uint8."""
-        buckets = torch.empty(plan.num_buckets, dtype=torch.uint8, device=plan.tiles.device)
-        find_buckets[len(plan.spans), triton.cdiv(plan.most_keys, _SPAN_KEYS)](
+        sizes, device = plan.sizes, plan.spans.device
+        buckets = torch.empty(sizes.num_buckets, dtype=torch.uint8, device=device)
+        find_buckets[len(plan.spans), triton.cdiv(sizes.most_keys, _SPAN_KEYS)](
             buckets,
             plan.spans,
-            plan.times,
+            plan.numbers,
             self._boundaries,
             len(self._boundaries),
             query_is_next=self._config.time_query == "next",
-            block_rows=plan.span_rows,
+            block_rows=sizes.span_rows,
             block_keys=_SPAN_KEYS,
         )
         return buckets
@@ -109,12 +110,12 @@ class Kernels:
             k,
             v,
             plan.tiles,
-            plan.pages,
+            plan.numbers,
             layer * self._layer_numbers,
             k.stride(0),
             v.stride(0),
-            block_rows=plan.block_rows,
-            num_warps=self._copying_warps(plan.block_rows),
+            block_rows=plan.sizes.block_rows,
+            num_warps=self._copying_warps(plan.sizes.block_rows),
             **self._head,
         )
 
@@ -125,7 +126,7 @@ class Kernels:
 
     def attend_events(self, plan: Plan, layer: int, buckets: Tensor, q: Tensor) -> Tensor:
         """q (R, H, K) of all rows -> (R, H * V), divided."""
-        return self._attend_events(plan, plan.tiles, plan.block_rows, layer, buckets, q)
+        return self._attend_events(plan, plan.tiles, plan.sizes.block_rows, layer, buckets, q)
 
     def attend_lasts(self, plan: Plan, layer: int, buckets: Tensor, q: Tensor) -> Tensor:
         """q (users, H, K) of the last rows -> (users, H * V), divided."""
@@ -139,7 +140,7 @@ class Kernels:
             out,
             q,
             tiles,
-            plan.pages,
+            plan.numbers,
             buckets,
             *self._tables[layer],
             layer * self._layer_numbers,
@@ -158,7 +159,7 @@ class Kernels:
             p.k,
             p.v,
             plan.tiles,
-            plan.pages,
+            plan.numbers,
             buckets,
             *self._tables[layer],
             layer * self._layer_numbers,
@@ -166,7 +167,7 @@ class Kernels:
             p.k.stride(0),
             p.v.stride(0),
             **self._bias(layer),
-            **self._sizes(plan.block_rows),
+            **self._sizes(plan.sizes.block_rows),
         )
         return out
 

@@ -123,7 +123,8 @@ class _Measuring:
         contenders["prefill and score"] = lambda: self._passes.prefilled(self._user)
         contenders |= matrix_contenders(device, dtype)
         contenders |= self._baselines.contenders | self._growth.contenders
-        times = time_in_turns(contenders, rounds=rounds, on_turn=on_turn, finish=self._finish)
+        with self._engine.capturing():  # in the round that warms up, which has every call
+            times = time_in_turns(contenders, rounds=rounds, on_turn=on_turn, finish=self._finish)
         median_ms = medians_ms(times)
         rate = matrix_rate(median_ms, device)
         baselines = self._baselines.found(median_ms)

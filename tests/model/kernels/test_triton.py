@@ -33,6 +33,7 @@ from tests.model.builders import (
 
 pytest.importorskip("triton", reason="Triton has no build for this platform")
 
+from model.kernels.triton.layers import own_layers
 from model.kernels.triton.stack import TritonStack
 
 # What a GPU does without a word, NumPy warns of.
@@ -83,6 +84,22 @@ def test_bfloat16_is_near(widths: dict[str, int]) -> None:
     right = right_answers(engine.network, history, now, SOME_ITEMS)
     for got, wanted in zip(found, right, strict=True):
         assert_close([got], [wanted], BFLOAT16_BOUND * float(wanted.abs().max()))
+
+
+@pytest.mark.parametrize("name", ["shared, by count", "scaled, own biases", "feed-forward"])
+def test_weights_that_are_cast_once_give_what_casting_in_each_pass_gives(name: str) -> None:
+    network = make_network(tiny_config(num_layers=1, **FORMULATIONS[name]))
+    network.requires_grad_(False)
+    x = torch.randn(5, 16, generator=torch.Generator().manual_seed(0))
+    given, (own,) = network.blocks[0], own_layers(network, torch.bfloat16)
+    with torch.autocast("cpu", torch.bfloat16):
+        first, second = given.project(x), own.project(x)
+        assert_close(own.keys_and_values(x), given.keys_and_values(x), 0)
+        attended = first.v.flatten(1).float()
+        out = given.output(first.base, first.u, attended)
+        assert_close([own.output(second.base, second.u, attended)], [out], 0)
+    assert own.uvqk.dtype == torch.bfloat16
+    assert given.uvqk.dtype == torch.float32
 
 
 def test_rows_over_many_tiles_are_exact() -> None:
