@@ -5,6 +5,8 @@ A row is packed by itself, so stored rows keep their bytes when others follow; a
 unpacked gives the same bytes, so a state that is read and written again is not rounded twice.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -49,6 +51,7 @@ class RowFormat:
         ]
         if dtype is Dtype.INT8:
             fields.append(("scales", "u1", (layers, 2 * heads)))
+        self._numbers = [name for name, *_ in fields[1:]]
         self.layout = np.dtype(fields)
         codes = torch.arange(256, dtype=torch.float64, device=device)
         self._scales = ((codes - _SCALE_BIAS) / _SCALE_STEPS).exp2().float()
@@ -69,17 +72,26 @@ class RowFormat:
         rows["kv"] = kv.cpu().numpy()
         return rows.tobytes()
 
-    def unpack(self, rows: npt.NDArray[np.void]) -> tuple[Tensor, Tensor]:
-        """Keys and values of rows of this layout, on the device in float32; `rows` is copied."""
+    def numbers(self, rows: npt.NDArray[np.void]) -> list[Tensor]:
+        """The stored numbers of rows of this layout, copied to where the device can fetch them."""
+        return [self._copied(rows[name]) for name in self._numbers]
+
+    def _copied(self, field: npt.NDArray[np.generic]) -> Tensor:
+        dtype = torch.from_numpy(np.empty(0, field.dtype)).dtype
+        copy = torch.empty(field.shape, dtype=dtype, pin_memory=self._device.type == "cuda")
+        copy.numpy()[...] = field
+        return copy
+
+    def unpack(self, numbers: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+        """Keys and values in float32 of what `numbers` gave, on the device by now."""
         config = self._config
-        kv = torch.from_numpy(rows["kv"].copy()).to(self._device)
+        kv = numbers[0]
         if self._dtype is Dtype.BFLOAT16:
             kv = kv.view(torch.bfloat16).float()
         flat = kv.split(self._widths, 2)
         parts = [part.unflatten(2, (config.num_heads, -1)) for part in flat]
         if self._dtype is Dtype.INT8:
-            codes = torch.from_numpy(rows["scales"].copy()).to(self._device)
-            scales = self._scales[codes.int()].split(config.num_heads, 2)
+            scales = self._scales[numbers[1].int()].split(config.num_heads, 2)
             parts = [part * scale[..., None] for part, scale in zip(parts, scales, strict=True)]
         keys, values = (part.permute(1, 2, 0, 3) for part in parts)
         return keys, values

@@ -54,6 +54,7 @@ class Engine:
 
     def encode(self, jobs: Sequence[EncodeJob]) -> list[Encoded]:
         """Prefill, extend and run pending rows, many users in one pass."""
+        self.pool.settle()
         return self._encoder.encode(jobs)
 
     def retrieve(self, user: LiveUser) -> Tensor:
