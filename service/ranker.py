@@ -5,7 +5,7 @@ a look between two passes finds its deadline gone; its mates go on without it.
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +15,7 @@ from torch import Tensor
 from model.engine.encoder import Encoded, EncodeJob
 from model.engine.engine import Engine
 from model.engine.mfalcon import Microbatch
+from model.engine.state import UserState
 from service.batch import Pace
 from service.metrics import Metrics
 from service.ranking import ExtendJob, Ranking, RankJob, retrieval_order
@@ -81,7 +82,12 @@ class Ranker:
                 chosen.append(request)
                 batches.append(batch)
         try:
-            parts = self._engine.score(batches)
+            ready = self._engine.prepare(batches)
+            for request in chosen:
+                # Not before: the event loop, which writes states, would take the interpreter from
+                # this thread, which has no need of it from here on.
+                request.tell_state()
+            parts = self._engine.run(ready)
         except Exception as error:
             for request in chosen:
                 request.ticket.fail(error)
@@ -121,11 +127,18 @@ class _Request:
         assert isinstance(ticket.job, RankJob)
         assert encoded.live is not None
         self.ticket, self.deadline = ticket, ticket.job.deadline
+        self._on_state: Callable[[UserState], None] | None = ticket.job.on_state
         self._encoded, self._live, self._together = encoded, encoded.live, together
         self._order = retrieval_order(retrieval, ticket.job)
         self._retrieval = retrieval[self._order]
         self._logits = [retrieval.new_empty(0, len(engine.config.actions))]
         self.num_left = len(self._order)
+
+    def tell_state(self) -> None:
+        """Once, if somebody listens."""
+        if self._on_state is not None:
+            self.ticket.tell(self._on_state, self._encoded.state)
+            self._on_state = None
 
     def goes_on(self) -> bool:
         """False: settled, or nobody waits any more."""
@@ -133,6 +146,7 @@ class _Request:
             return False
         if self.num_left and not self.deadline.expired:
             return True
+        self.tell_state()
         self.ticket.finish(self._ranking())
         return False
 

@@ -4,6 +4,7 @@ Never runs the network. Candidates are taken in retrieval order, so that the mic
 before the deadline are the best ones; the rest follow in that order, unscored.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -41,6 +42,8 @@ class RankJob(Job["Ranking"]):
     exclude_seen: bool
     deadline: Deadline
     submitted_s: float  # time.monotonic()
+    on_state: Callable[[UserState], None] | None = None
+    """Called on the event loop with the state of the history, before candidates are scored."""
 
     def work(self) -> Work:
         count = self.num_retrieved if self.candidates is None else len(self.candidates)

@@ -19,11 +19,10 @@ from model.engine.state import UserState
 from service.answer import Answering
 from service.backfill import Backfill
 from service.deadline import Deadline
-from service.errors import DeadlineExceeded, TooLarge
+from service.errors import TooLarge
 from service.history_provider import HistoryProvider
 from service.metrics import Metrics
-from service.ranking import Ranking, RankJob
-from service.scheduler import EngineThread, Expired
+from service.scheduler import EngineThread
 from service.schemas import (
     EventIn,
     EventsRequest,
@@ -32,13 +31,12 @@ from service.schemas import (
     RecommendRequest,
     RecommendResponse,
 )
+from service.serving import Ask, Serving
 from service.settings import Settings
 from service.states import Loaded, UserStates
 from service.updates import Applied, Offer, Unstored, Updates
 
 _log = structlog.get_logger("mfalcon.recommender")
-_GRACE_S = 5.0
-"""How long past its deadline a started request may run before it is given up with a 504."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,9 +57,16 @@ class Recommender:
 
     def __init__(self, parts: Parts) -> None:
         self.checkpoint, self.engine, self.states = parts.checkpoint, parts.engine, parts.states
-        self._thread, self._settings, self._metrics = parts.thread, parts.settings, parts.metrics
+        self._settings, self._metrics = parts.settings, parts.metrics
         self._updates = Updates(parts.checkpoint, parts.thread, parts.states, parts.metrics)
         self._backfill = Backfill(self._updates, parts.provider)
+        self._serving = Serving(
+            parts.states,
+            self._backfill,
+            parts.thread,
+            parts.metrics,
+            min_retrieved=parts.settings.retrieval_candidates,
+        )
         self._answering = Answering(parts.checkpoint, parts.engine, parts.metrics)
         self._writes: set[asyncio.Task[None]] = set()
 
@@ -82,40 +87,22 @@ class Recommender:
         offer = self._offer(request.events, request.history_mode)
         candidates, missing = self._candidates(request)
         async with self.states.turn(request.user_id) as turn:
-            asked = time.monotonic()
-            loaded, applied = await self._held(
-                request.user_id, offer, deadline=deadline, history_size=request.history_size
-            )
-            cache_ms = (time.monotonic() - asked) * 1000
-            job = RankJob(
-                state=loaded.stored.state,
-                history=applied.history,
-                request_time=_now_s() if request.request_time is None else request.request_time,
-                candidates=candidates,
-                num_retrieved=max(request.num_results, self._settings.retrieval_candidates),
-                exclude_seen=request.exclude_seen,
-                deadline=deadline,
-                submitted_s=time.monotonic(),
-            )
-            ranking = await self._rank(job)
-            if ranking is not None and ranking.num_encoded:
-                count = ranking.num_jobs
-                self.states.costs.encoded(
-                    ranking.num_rows / count, ranking.encode_ms / 1000 / count
-                )
-            if applied.history is not loaded.stored.state.history:
+            ask = Ask(request, offer, candidates, deadline)
+            served = await self._serving.ranked(ask, turn)
+            loaded, applied = served.loaded, served.applied
+            if not served.is_saved and applied.history is not loaded.stored.state.history:
                 # Answered first, written behind; the user's next request waits for the write.
-                state = None if ranking is None else ranking.state
+                state = None if served.ranking is None else served.ranking.state
                 turn.lasts_until(self._write_behind(request.user_id, loaded, applied, state))
         return self._answering.answer(
             request,
-            job,
-            ranking,
+            served.job,
+            served.ranking,
             loaded,
             applied.offer,
             request_id=request_id,
             missing_item_ids=list(dict.fromkeys(missing + offer.missing_item_ids)),
-            cache_ms=cache_ms,
+            cache_ms=served.cache_s * 1000,
             began_s=began,
         )
 
@@ -127,7 +114,7 @@ class Recommender:
         """
         offer = self._offer(request.events, request.history_mode)
         async with self.states.turn(request.user_id):
-            loaded, applied = await self._held(request.user_id, offer)
+            loaded, applied = await self._serving.held(request.user_id, offer)
             outcome = await self._updates.store(request.user_id, loaded, applied)
         return EventsResponse(
             request_id=request_id,
@@ -149,42 +136,6 @@ class Recommender:
         """Let go of the store and of the history provider."""
         await self.states.close()
         await self._backfill.close()
-
-    async def _held(
-        self,
-        user_id: str,
-        offer: Offer,
-        *,
-        deadline: Deadline | None = None,
-        history_size: int | None = None,
-    ) -> tuple[Loaded, Applied]:
-        """What is held of the user, and the offer on top of it and of what else is known."""
-
-        def half_s() -> float | None:
-            """Of what is left: whoever hangs leaves the other half to rank in."""
-            return None if deadline is None else deadline.remaining_s / 2
-
-        # A history without events is no reason to pass a state over: it has to be written down.
-        num_known = len(offer.events) if offer.replace and offer.events else None
-        loaded = await self.states.load(user_id, half_s(), num_known=num_known)
-        applied = await self._backfill.complete(
-            user_id, loaded, offer, history_size=history_size, timeout_s=half_s()
-        )
-        source = loaded.tier or ("recomputed" if loaded.status == "recomputed" else "none")
-        self._metrics.sources.labels("provider" if applied.offer.past else source).inc()
-        return loaded, applied
-
-    async def _rank(self, job: RankJob) -> Ranking | None:
-        """None if the deadline passed before the engine was free."""
-        try:
-            async with asyncio.timeout(job.deadline.remaining_s + _GRACE_S):
-                return await self._thread.submit(job)
-        except Expired:
-            return None
-        except TimeoutError as error:
-            raise DeadlineExceeded(
-                "the engine did not answer within the budget; raise budget_ms or ask again"
-            ) from error
 
     def _write_behind(
         self, user_id: str, loaded: Loaded, applied: Applied, state: UserState | None
@@ -217,10 +168,6 @@ class Recommender:
         known, missing = self.checkpoint.items.split(request.candidates)
         # Through an array: torch looks at each number of a list, and takes twice as long.
         return torch.from_numpy(np.array(known, dtype=np.int64)), missing
-
-
-def _now_s() -> int:
-    return int(time.time())
 
 
 def _check_count(field: str, count: int, limit: int, setting: str) -> None:

@@ -48,6 +48,11 @@ class Ticket(Generic[T]):
         """Nobody waits any more."""
         return self.future.cancelled()
 
+    def tell(self, listener: Callable[[A], None], what: A) -> None:
+        """On the way, from the engine thread; the listener is called on the event loop."""
+        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody listens any more
+            self._loop.call_soon_threadsafe(listener, what)
+
     def finish(self, outcome: T) -> None:
         self._settle(self.future.set_result, outcome)
 
@@ -59,13 +64,12 @@ class Ticket(Generic[T]):
         self._settle(self.future.set_exception, error)
 
     def _settle(self, how: Callable[[A], None], what: A) -> None:
-        def settle() -> None:
+        def settle(what: A) -> None:
             if not self.is_given_up:
                 how(what)
 
         self.is_settled = True
-        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
-            self._loop.call_soon_threadsafe(settle)
+        self.tell(settle, what)
 
 
 class EngineThread:

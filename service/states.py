@@ -1,13 +1,12 @@
-"""Owns a user's state between requests: load, save, forget, one request of a user at a time.
+"""Owns a user's state between requests: load, confirm, save, forget.
 
 Never computes. The store is a cache: a failure of it is a miss, told in the answer.
 """
 
-import asyncio
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, Self
+from typing import Literal
 
 import structlog
 
@@ -19,6 +18,7 @@ from service.device_tier import DeviceTier
 from service.logs import SeldomWarning
 from service.metrics import Metrics
 from service.schemas import Tier
+from service.turns import Turn, Turns
 
 _log = structlog.get_logger("mfalcon.states")
 
@@ -34,42 +34,16 @@ class Loaded:
     stored: StoredState
     status: Literal["hit", "miss", "recomputed", "error"]
     tier: Tier | None
+    is_confirmed: bool = True
+    """False: a copy of this process, of which `confirm` still has to tell what it is worth."""
 
 
-class Turn:
-    """A user's turn, an async context manager; it may outlast its block by a task."""
+@dataclass(frozen=True, slots=True)
+class Confirmed:
+    """What a copy was found to be worth; `is_saved` if the state made of it is in its place."""
 
-    def __init__(self, lock: asyncio.Lock, done: Callable[[], None]) -> None:
-        self._lock, self._done = lock, done
-        self._task: asyncio.Task[None] | None = None
-
-    def lasts_until(self, task: asyncio.Task[None]) -> None:
-        """End the turn when `task` ends instead of with the block."""
-        self._task = task
-
-    async def __aenter__(self) -> Self:
-        try:
-            await self._lock.acquire()
-        except BaseException:
-            self._done()
-            raise
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        if self._task is None:
-            self._end()
-        else:
-            self._task.add_done_callback(lambda _: self._end())
-
-    def _end(self) -> None:
-        self._lock.release()
-        self._done()
-
-
-@dataclass(slots=True)
-class _Queue:
-    lock: asyncio.Lock
-    num_turns: int = 0
+    loaded: Loaded
+    is_saved: bool
 
 
 class UserStates:
@@ -90,20 +64,55 @@ class UserStates:
         self._device = device
         self.costs = CostModel()
         metrics.watch_costs(self.costs)
-        self._queues: dict[str, _Queue] = {}
+        self._turns = Turns()
         self._warn = SeldomWarning(_log, "store_unavailable")
 
     def turn(self, user_id: str) -> Turn:
         """Requests of one user one after another; of different users side by side."""
-        queue = self._queues.setdefault(user_id, _Queue(asyncio.Lock()))
-        queue.num_turns += 1
+        return self._turns.of(user_id)
 
-        def done() -> None:
-            queue.num_turns -= 1
-            if not queue.num_turns:
-                del self._queues[user_id]
+    def here(self, user_id: str) -> Loaded | None:
+        """The copy of this process, to be confirmed before anybody is told what was made of it."""
+        held = self._device.get(user_id)
+        return None if held is None else Loaded(held, "hit", "device", is_confirmed=False)
 
-        return Turn(queue.lock, done)
+    async def confirm(
+        self, user_id: str, here: Loaded, state: UserState | None, timeout_s: float | None = None
+    ) -> Confirmed | None:
+        """Whether the store holds what the copy `here` says; None: no, `load` what it holds.
+
+        A `state` that was made of the copy and only grew is put in its place in the same round
+        trip: the store takes it only if it holds the copy. Where the store does not answer, a copy
+        that it confirmed lately stands in. `timeout_s` bounds each of two round trips at most.
+        """
+        held, key = here.stored, self._codec.key(user_id)
+        try:
+            try:
+                if state is not None and await self._append(user_id, held, state, timeout_s):
+                    return Confirmed(self._hit(held), is_saved=True)
+            except StoreFull as error:
+                self._failed("put", error)
+            if await self._head(key, timeout_s) == held.header:
+                self._device.confirm(user_id)
+                return Confirmed(self._hit(held), is_saved=False)
+        except StoreUnavailable as error:
+            self._failed("get", error)
+            copy = self._stand_in(user_id)
+            return None if copy is None else Confirmed(copy, is_saved=False)
+        self._device.drop(user_id)
+        if state is not None:
+            self._metrics.write_conflicts.inc()
+        return None
+
+    def _hit(self, held: StoredState) -> Loaded:
+        return self._count(Loaded(held, "hit", "device"), held.state.num_bytes)
+
+    def _stand_in(self, user_id: str) -> Loaded | None:
+        """A copy that the store confirmed lately, where it can not be asked."""
+        copy = self._device.get_unconfirmed(user_id)
+        if copy is None:
+            return None
+        return self._count(Loaded(copy, "error", "device"), copy.state.num_bytes)
 
     async def load(
         self, user_id: str, timeout_s: float | None = None, *, num_known: int | None = None
@@ -122,7 +131,7 @@ class UserStates:
             if held is not None:
                 if await self._head(key, timeout_s) == held.header:
                     self._device.confirm(user_id)
-                    return self._count(Loaded(held, "hit", "device"), held.state.num_bytes)
+                    return self._hit(held)
                 self._device.drop(user_id)
             if num_known is not None and self.costs.favours_encoding(*self._codec.cost(num_known)):
                 # What is written later has to follow the version held.
@@ -136,10 +145,8 @@ class UserStates:
             return self._count(Loaded(StoredState(nothing), "miss", None))
         except StoreUnavailable as error:
             self._failed("get", error)
-            copy = self._device.get_unconfirmed(user_id)
-            if copy is None:
-                return self._count(Loaded(StoredState(nothing), "error", None))
-            return self._count(Loaded(copy, "error", "device"), copy.state.num_bytes)
+            nobody = Loaded(StoredState(nothing), "error", None)
+            return self._stand_in(user_id) or self._count(nobody)
 
     async def _head(self, key: StateKey, timeout_s: float | None) -> Header | None:
         began = time.monotonic()
@@ -170,39 +177,42 @@ class UserStates:
         if held.lineage is None:
             return None
         try:
-            header = await self._write(user_id, held, state, held.lineage)
+            if await self._append(user_id, held, state):
+                return True
+            # A tail that is none, or too long to append; whatever else is wrong, `put` finds too.
+            entry = self._codec.encode(user_id, state, held.version + 1, held.lineage)
+            is_put = await self._store.put(self._codec.key(user_id), entry)
         except StoreUnavailable as error:
-            self._device.drop(user_id)
             self._failed("put", error)
             return None
-        if header is None:
+        if not is_put:
             self._device.drop(user_id)
             self._metrics.write_conflicts.inc()
             return False
-        self._keep(user_id, StoredState(state, header.version, header, header.lineage))
+        self._wrote(user_id, state, entry.header, entry.num_bytes)
         return True
 
     def _keep(self, user_id: str, stored: StoredState) -> None:
         if self._device.put(user_id, stored):
             self._metrics.state_bytes.labels("device", "in").inc(stored.state.num_bytes)
 
-    async def _write(
-        self, user_id: str, held: StoredState, state: UserState, lineage: bytes
-    ) -> Header | None:
-        """The header of what is stored now; None if `held` is not there to be followed."""
-        key, append = self._codec.key(user_id), self._codec.append(user_id, held, state)
-        if append is not None and await self._store.append(key, append):
-            self._wrote(HEADER_BYTES + len(append.data))
-            return append.header
-        # A tail that is none, or too long to append; whatever else is wrong, `put` finds as well.
-        entry = self._codec.encode(user_id, state, held.version + 1, lineage)
-        if not await self._store.put(key, entry):
-            return None
-        self._wrote(entry.num_bytes)
-        return entry.header
+    async def _append(
+        self, user_id: str, held: StoredState, state: UserState, timeout_s: float | None = None
+    ) -> bool:
+        """Whether `state` is in the place of `held` now; False: it is no more than a tail away, or
+        the store does not hold `held`. Raises StoreUnavailable."""
+        append = self._codec.append(user_id, held, state)
+        if append is None:
+            return False
+        key = self._codec.key(user_id)
+        if not await self._store.append(key, append, timeout_s=timeout_s):
+            return False
+        self._wrote(user_id, state, append.header, HEADER_BYTES + len(append.data))
+        return True
 
-    def _wrote(self, num_bytes: int) -> None:
+    def _wrote(self, user_id: str, state: UserState, header: Header, num_bytes: int) -> None:
         self._metrics.state_bytes.labels(self._tier, "in").inc(num_bytes)
+        self._keep(user_id, StoredState(state, header.version, header, header.lineage))
 
     async def look(self, user_id: str) -> tuple[Held, list[Tier]] | None:
         """What the store holds, and the tiers that have it. Raises StoreUnavailable."""

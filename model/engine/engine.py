@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from model.engine.encoder import Encoded, EncodeJob, Encoder, LiveUser
-from model.engine.mfalcon import CandidateScorer, Microbatch
+from model.engine.mfalcon import CandidatePass, CandidateScorer, Microbatch
 from model.engine.state import UserState
 from model.history import EMPTY
 from model.kernels.choose import fastest_stack
@@ -70,9 +70,17 @@ class Engine:
         logits = iter(head(torch.stack(queries), self._item_rows))
         return [head.prior if user.query is None else next(logits) for user in users]
 
+    def prepare(self, batches: Sequence[Microbatch]) -> CandidatePass:
+        """Microbatches that are to go through the layers in one pass, by `run`, once."""
+        return self._scorer.prepare(batches)
+
+    def run(self, ready: CandidatePass) -> list[Tensor]:
+        """Action logits (M, actions) of each microbatch."""
+        return self._scorer.run(ready)
+
     def score(self, batches: Sequence[Microbatch]) -> list[Tensor]:
-        """Action logits (M, actions) of each microbatch, in one pass."""
-        return self._scorer.score(batches)
+        """Both: action logits (M, actions) of each microbatch, in one pass."""
+        return self.run(self.prepare(batches))
 
     def action_probabilities(self, logits: Tensor) -> Tensor:
         return self.network.action_probabilities(logits)

@@ -1,6 +1,16 @@
 """Owns stores that misbehave on purpose."""
 
-from cache import Append, Entry, Found, Header, Held, MemoryStore, StateKey, StoreUnavailable
+from cache import (
+    Append,
+    Entry,
+    Found,
+    Header,
+    Held,
+    MemoryStore,
+    StateKey,
+    StoreFull,
+    StoreUnavailable,
+)
 
 
 def roomy_store() -> MemoryStore:
@@ -104,3 +114,53 @@ class FlakyStore(MemoryStore):
     async def delete(self, key: StateKey, **_: object) -> bool:
         self._fail()
         return await super().delete(key)
+
+
+class FullStore(MemoryStore):
+    """Once `is_full` is set it takes nothing more, and still tells what it holds."""
+
+    def __init__(self) -> None:
+        super().__init__(1 << 24, 60)
+        self.is_full = False
+
+    def _refuse(self) -> None:
+        if self.is_full:
+            raise StoreFull("no room")
+
+    async def put(self, key: StateKey, entry: Entry, **_: object) -> bool:
+        self._refuse()
+        return await super().put(key, entry)
+
+    async def append(self, key: StateKey, append: Append, **_: object) -> bool:
+        self._refuse()
+        return await super().append(key, append)
+
+
+class CalledStore(MemoryStore):
+    """Counts the calls that reach it, by name."""
+
+    def __init__(self) -> None:
+        super().__init__(1 << 24, 60)
+        self.calls: list[str] = []
+
+    async def load(self, key: StateKey, **_: object) -> Found:
+        self.calls.append("load")
+        return await super().load(key)
+
+    async def put(self, key: StateKey, entry: Entry, **_: object) -> bool:
+        self.calls.append("put")
+        return await super().put(key, entry)
+
+    async def append(self, key: StateKey, append: Append, **_: object) -> bool:
+        self.calls.append("append")
+        before = len(self.calls)
+        done = await super().append(key, append)
+        del self.calls[before:]
+        return done
+
+    async def head(self, key: StateKey, **_: object) -> Header | None:
+        self.calls.append("head")
+        before = len(self.calls)
+        header = await super().head(key)
+        del self.calls[before:]
+        return header

@@ -68,7 +68,7 @@ async def test_requests_of_one_user_at_once_lose_no_event(
             await asyncio.gather(*(send(event) for event in shuffled_events()))
         assert (await service.state())["num_events"] == COUNT
         assert_right(await service.recommend(include=["parts"]), wide, make_events(COUNT))
-        assert service.runtime.recommender().states._queues == {}
+        assert not len(service.runtime.recommender().states._turns)
 
 
 async def test_the_same_events_sent_at_once_are_held_once(

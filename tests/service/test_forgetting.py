@@ -28,19 +28,25 @@ async def replicas(folder: Path, redis_url: str) -> AsyncIterator[list[Service]]
 
 
 class Gate:
-    """Stands before a replica's writes: they have been made from a state, and are not sent yet."""
+    """Stands before a replica's writes: they have been made from a state, and are not sent yet.
 
-    def __init__(self, service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    `way`: `save` for what is written behind an answer, `confirm` for what is written before it,
+    where the request started from tensors of this replica.
+    """
+
+    def __init__(
+        self, service: Service, monkeypatch: pytest.MonkeyPatch, way: str = "save"
+    ) -> None:
         states = service.runtime.recommender().states
         self.is_reached, self._is_open = asyncio.Event(), asyncio.Event()
-        save = states.save
+        write = getattr(states, way)
 
-        async def wait_and_save(*arguments: object) -> bool | None:
+        async def wait_and_write(*arguments: object) -> object:
             self.is_reached.set()
             await self._is_open.wait()
-            return await save(*arguments)  # type: ignore[arg-type]
+            return await write(*arguments)
 
-        monkeypatch.setattr(states, "save", wait_and_save)
+        monkeypatch.setattr(states, way, wait_and_write)
         self._drain = service.runtime.recommender().drain
 
     async def open(self) -> None:
@@ -78,7 +84,7 @@ async def test_a_write_behind_of_another_replica_stays_forgotten(
 ) -> None:
     first, second = replicas
     if before:
-        await first.add_events(before)
+        await second.add_events(before)
     gate = Gate(first, monkeypatch)
     with anyio.fail_after(NO_HANG_S):
         await first.recommend(events=make_events(1, first=9))
@@ -96,10 +102,10 @@ async def test_events_whose_state_is_evicted_before_they_are_written_are_counted
     before: list[JSON],
 ) -> None:
     """Nobody is waiting for an answer that could tell."""
-    first, _ = replicas
+    first, second = replicas
     users = ("u", "v")
     for user_id in users if before else ():
-        await first.add_events(before, user_id=user_id)
+        await second.add_events(before, user_id=user_id)
     gate = Gate(first, monkeypatch)
     with anyio.fail_after(NO_HANG_S), capture_logs() as log:
         for user_id in users:
@@ -151,8 +157,7 @@ async def test_a_user_who_comes_back_starts_from_nothing(
 ) -> None:
     """With a write in flight from before; and both replicas hold tensors of the old state."""
     first, second = replicas
-    await first.add_events(LONG_AGO)
-    assert (await second.recommend())["cache"]["status"] == "hit"
+    await second.add_events(LONG_AGO)
     gate = Gate(first, monkeypatch)
     new = make_events(3, first=20)
     with anyio.fail_after(NO_HANG_S):
@@ -168,6 +173,32 @@ async def test_a_user_who_comes_back_starts_from_nothing(
         answer = await service.recommend(include=["parts"])
         assert_right(answer, checkpoint, new)
         assert (await service.state())["num_events"] == 3
+
+
+@pytest.mark.parametrize("is_back", [False, True], ids=["stays away", "comes back elsewhere"])
+async def test_a_request_under_way_during_a_delete_comes_after_it(
+    replicas: list[Service],
+    checkpoint: Checkpoint,
+    monkeypatch: pytest.MonkeyPatch,
+    is_back: bool,
+) -> None:
+    """It ranks by the tensors it has, finds them forgotten, and starts from what is held."""
+    first, second = replicas
+    await first.add_events(LONG_AGO)
+    gate = Gate(first, monkeypatch, "confirm")
+    last, new = make_events(1, first=9), make_events(3, first=20) if is_back else []
+    with anyio.fail_after(NO_HANG_S):
+        asking = asyncio.create_task(first.recommend(events=last, include=["parts"]))
+        await gate.is_reached.wait()
+        await forget(second)
+        if new:
+            await second.add_events(new)
+        await gate.open()
+        answer = await asking
+    assert answer["cache"]["tier"] == ("redis" if is_back else None)
+    assert_right(answer, checkpoint, [*last, *new])
+    for service in replicas:
+        assert_right(await service.recommend(include=["parts"]), checkpoint, [*last, *new])
 
 
 @pytest.mark.parametrize("delete_after", range(3))

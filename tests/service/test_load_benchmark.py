@@ -11,7 +11,11 @@ import torch
 from typer.testing import CliRunner
 
 from model.checkpoint import Checkpoint
+from model.engine.encoder import EncodeJob
+from model.engine.engine import Engine
 from model.engine.oracle import Oracle
+from service.benchmark.load import bare_app
+from service.benchmark.load.bare_app import Bare
 from service.benchmark.load.figures import figures, percentile
 from service.benchmark.load.processes import made_up_checkpoint, mfalcon
 from service.benchmark.load.recompute_app import create_app
@@ -83,6 +87,33 @@ async def test_the_recomputing_service_answers_as_mfalcon_does(
                 assert one["actions"] == pytest.approx(other["actions"], abs=1e-5)
 
 
+@pytest.mark.anyio
+async def test_the_bare_service_runs_the_engine_for_the_events_it_gets(
+    checkpoint: Checkpoint,
+) -> None:
+    """It is held to what mfalcon would encode, and reads requests as strictly."""
+    events = make_events(8)
+    body = {"user_id": "u", "request_time": NOW_S, "candidates": ITEM_IDS[:9]}
+    service = Bare(checkpoint)
+    transport = httpx.ASGITransport(bare_app.create_app(service))
+    async with httpx.AsyncClient(transport=transport, base_url="http://bare") as client:
+        assert (await client.get("/health/ready")).status_code == 200
+        begun = await client.post("/events", json={"user_id": "u", "events": events[:6]})
+        assert begun.json() == {"accepted": 6}
+        refused = await client.post("/recommend", json=body | {"num_results": "5"})
+        assert refused.status_code == 422
+        for event in events[6:]:
+            answer = (await client.post("/recommend", json=body | {"events": [event]})).json()
+            assert answer["complete"]
+            assert answer["timing_ms"]["score"] > 0
+    engine = Engine(checkpoint.network)
+    history = history_of(checkpoint, events)
+    (right,) = engine.encode([EncodeJob(engine.empty_state(), history)])
+    found = service.states["u"]
+    assert found.history.events == history.events
+    assert_close([found.keys, found.values], [right.state.keys, right.state.values])
+
+
 def test_users_are_the_same_for_every_contender() -> None:
     mine, theirs = visitors(PLAN), visitors(PLAN)
     for one, other in zip(mine, theirs, strict=True):
@@ -100,6 +131,7 @@ def test_figures_are_medians_of_rounds() -> None:
         return {
             "latencies_ms": latencies_ms,
             "engine_ms": [ms / 2 for ms in latencies_ms],
+            "stages_ms": {"queue": [ms / 4 for ms in latencies_ms]} if latencies_ms else {},
             "elapsed_s": elapsed_s,
             "num_offered": 10,
             "num_within": num_within,
@@ -110,8 +142,10 @@ def test_figures_are_medians_of_rounds() -> None:
     found = figures([load([1.0, 2.0, 9.0], 1.0, 3), load([4.0] * 8, 2.0, 2), load([], 1.0, 0)])
     assert (found.whole_per_s, found.within_per_s, found.within_share) == (3.0, 1.0, 0.2)
     assert (found.p50_ms, found.p99_ms, found.p50_engine_ms) == (3.0, 6.5, 1.5)
+    assert found.p50_stages_ms == {"queue": 0.75}
     assert (found.num_cut, found.num_failed) == (6, 3)
-    assert figures([load([], 1.0, 0)]).p50_ms is None
+    nothing = figures([load([], 1.0, 0)])
+    assert (nothing.p50_ms, nothing.p50_stages_ms) == (None, {})
     assert [percentile([3.0, 1.0, 2.0, 4.0], percent) for percent in (1, 50, 51, 100)] == [
         1,
         2,
@@ -156,7 +190,7 @@ def run(*arguments: str) -> dict[str, Any]:
 def test_the_service_is_measured_against_its_engine(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(SHAPES, "ml-1m", SHAPE)
     result = run("service")
-    for load in ("one_client", "many_clients"):
+    for load in ("one_client", "many_clients", "bare"):
         assert result[load]["whole_per_s"] > 0
         assert result[load]["num_failed"] == 0
     fastest = max(result["alone_per_s"].values())
@@ -166,6 +200,17 @@ def test_the_service_is_measured_against_its_engine(monkeypatch: pytest.MonkeyPa
     assert result["ratios"]["p50_beyond_engine_ms"] == pytest.approx(
         result["one_client"]["p50_ms"] - result["alone_ms"]
     )
+    assert result["ratios"]["p50_beyond_engine_ms"] == pytest.approx(
+        result["ratios"]["p50_beyond_bare_ms"] + result["ratios"]["p50_bare_beyond_engine_ms"]
+    )
+    assert result["ratios"]["p50_bare_beyond_engine_ms"] == pytest.approx(
+        result["bare"]["p50_ms"] - result["alone_ms"]
+    )
+    assert list(result["parts_ms"]) == [
+        *("queue", "cache", "encode", "score"),
+        *("rest of the handler", "HTTP and client"),
+    ]
+    assert sum(result["parts_ms"].values()) == pytest.approx(result["one_client"]["p50_ms"])
 
 
 def test_both_services_get_every_load(monkeypatch: pytest.MonkeyPatch) -> None:

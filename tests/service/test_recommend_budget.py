@@ -128,7 +128,7 @@ async def test_a_deadline_amid_scoring_keeps_the_scored_and_tells_the_rest(
 async def test_an_engine_that_does_not_answer_is_a_504_and_the_service_goes_on(
     service: Service, is_free: threading.Event, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("service.recommender._GRACE_S", 0.02)
+    monkeypatch.setattr("service.serving._GRACE_S", 0.02)
     is_free.clear()
     body = {"user_id": "u", "budget_ms": 300}
     with anyio.fail_after(NO_HANG_S):

@@ -8,6 +8,7 @@ timed: histories are merged and jobs made beforehand.
 import json
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -58,17 +59,25 @@ class EngineAlone:
             self._users += users
             jobs = [user.next_job() for user in users]
             began = time.perf_counter()
-            encoded = self._engine.encode(jobs)
-            lives = [of_live(each.live) for each in encoded]
-            self._engine.retrieve_all(lives)
-            batches: list[Microbatch] = []
-            for live, user in zip(lives, users, strict=True):
-                batches += microbatches(live, user.candidates, MICROBATCH)
-            self._engine.score(batches)
+            states = run_engine(self._engine, jobs, [user.candidates for user in users])
             times.append(time.perf_counter() - began)
-            for each, user in zip(encoded, users, strict=True):
-                user.state = each.state
+            for state, user in zip(states, users, strict=True):
+                user.state = state
         return times
+
+
+def run_engine(
+    engine: Engine, jobs: Sequence[EncodeJob], candidates: Sequence[Tensor]
+) -> list[UserState]:
+    """All calls for these requests, each with its own (M,) candidates; the states they leave."""
+    encoded = engine.encode(jobs)
+    lives = [of_live(each.live) for each in encoded]
+    engine.retrieve_all(lives)
+    batches: list[Microbatch] = []
+    for live, items in zip(lives, candidates, strict=True):
+        batches += microbatches(live, items, MICROBATCH)
+    engine.score(batches)
+    return [each.state for each in encoded]
 
 
 def main(folder: Path, threads: int) -> None:

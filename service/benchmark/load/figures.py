@@ -19,6 +19,7 @@ class Figures:
     p95_ms: float | None
     p99_ms: float | None
     p50_engine_ms: float | None  # as the answers tell it
+    p50_stages_ms: dict[str, float]  # each stage that the answers tell
 
 
 def figures(loads: Sequence[dict[str, Any]]) -> Figures:
@@ -34,6 +35,10 @@ def figures(loads: Sequence[dict[str, Any]]) -> Figures:
         p95_ms=_median([percentile(x["latencies_ms"], 95) for x in answered]),
         p99_ms=_median([percentile(x["latencies_ms"], 99) for x in answered]),
         p50_engine_ms=_median([percentile(x["engine_ms"], 50) for x in answered]),
+        p50_stages_ms={
+            stage: statistics.median(percentile(x["stages_ms"][stage], 50) for x in answered)
+            for stage in (answered[0]["stages_ms"] if answered else ())
+        },
     )
 
 

@@ -11,7 +11,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import httpx
@@ -53,13 +53,14 @@ def mfalcon(checkpoint: Path, flags: Sequence[str]) -> Iterator[int]:
         yield port
 
 
-@contextmanager
-def recompute(checkpoint: Path, threads: int) -> Iterator[int]:
+def recompute(checkpoint: Path, threads: int) -> AbstractContextManager[int]:
     """The port of a running service that recomputes each request."""
-    port = _free_port()
-    module = "service.benchmark.load.recompute_app"
-    with _running([module, str(checkpoint), str(port), str(threads)], port):
-        yield port
+    return _app("recompute_app", checkpoint, threads)
+
+
+def bare(checkpoint: Path, threads: int) -> AbstractContextManager[int]:
+    """The port of the barest service around the engine, running."""
+    return _app("bare_app", checkpoint, threads)
 
 
 @contextmanager
@@ -70,6 +71,14 @@ def client_of(port: int, checkpoint: Path, plan: Plan) -> Iterator[Worker]:
     with worker("service.benchmark.load.client", str(port)) as client:
         client.ask({"plan": plan.as_json(), "names": names})
         yield client
+
+
+@contextmanager
+def _app(name: str, checkpoint: Path, threads: int) -> Iterator[int]:
+    port = _free_port()
+    module = f"service.benchmark.load.{name}"
+    with _running([module, str(checkpoint), str(port), str(threads)], port):
+        yield port
 
 
 @contextmanager

@@ -38,7 +38,8 @@ def serving(
     """Measure `mfalcon serve` against its engine alone, on the same requests, in turns.
 
     Returning users, each request with one new event and candidates, over loopback: one client, and
-    16 at a time. The engine alone answers them one by one and 16 together, whichever is faster.
+    16 at a time. The engine alone answers them one by one and 16 together, whichever is faster. A
+    bare FastAPI route around the same engine calls shows what any such service adds.
     """
     from service.benchmark.load.overhead import measure_overhead
     from service.benchmark.load.setting import Setting
@@ -65,7 +66,11 @@ def serving(
 
 
 def _print(found: "Overhead") -> None:
-    loads = {"1 client": found.one_client, "16 clients": found.many_clients}
+    loads = {
+        "1 client": found.one_client,
+        "16 clients": found.many_clients,
+        "bare, 1 client": found.bare,
+    }
     rows = [[name, *cells(load)] for name, load in loads.items()]
     rows += [
         [f"engine, {together} at once", f"{rate:.1f}", "", "", "", "", "", ""]
@@ -75,15 +80,22 @@ def _print(found: "Overhead") -> None:
     print_table(
         f"{sizes.name}: {sizes.num_events} events, {sizes.num_candidates} candidates, one new "
         f"event a request; medians of {found.setting.rounds} interleaved rounds of "
-        f"{found.setting.turn_s:g} s",
+        f"{found.setting.turn_s:g} s (bare: the engine's calls behind a FastAPI route that only "
+        "reads the JSON)",
         ["", *COLUMNS],
         rows,
     )
+    ratios = found.ratios
+    parts = ", ".join(f"{part} {ms:.2f}" for part, ms in found.parts_ms.items())
     say(
-        f"service_over_engine: {found.ratios['service_over_engine']:.2f} of the engine's "
+        f"service_over_engine: {ratios['service_over_engine']:.2f} of the engine's "
         f"requests/s with 16 clients\n"
-        f"p50_beyond_engine_ms: {found.ratios['p50_beyond_engine_ms']:.2f} of "
+        f"p50_beyond_engine_ms: {ratios['p50_beyond_engine_ms']:.2f} of "
         f"{found.one_client.p50_ms:.2f} ms with 1 client (engine alone: {found.alone_ms:.2f} ms; "
         f"its time as the answers tell it: {found.one_client.p50_engine_ms:.2f} ms)\n"
+        f"p50_bare_beyond_engine_ms: {ratios['p50_bare_beyond_engine_ms']:.2f} of "
+        f"{found.bare.p50_ms:.2f} ms (its engine's time: {found.bare.p50_engine_ms:.2f} ms)\n"
+        f"p50_beyond_bare_ms: {ratios['p50_beyond_bare_ms']:.2f}\n"
+        f"where a request's time goes, 1 client, ms: {parts}\n"
         f"{machine_line()}"
     )
