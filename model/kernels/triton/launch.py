@@ -33,6 +33,12 @@ _FEW_ROWS = 16
 
 _SPAN_KEYS = 64
 
+PART_KEYS = 512
+"""Of a long history, in a program: where rows are few, there are too few programs for a GPU."""
+
+_SPLIT_ROWS = 128
+"""Of a call with more event rows than these, a program runs over all keys."""
+
 
 @dataclass(frozen=True, slots=True)
 class Blocks:
@@ -135,8 +141,11 @@ class Kernels:
     def _attend_events(
         self, plan: Plan, tiles: Tensor, block_rows: int, layer: int, buckets: Tensor, q: Tensor
     ) -> Tensor:
-        out = self._room(q)
-        attend_events[len(tiles), self._config.num_heads](
+        most_keys = plan.sizes.most_keys
+        num_parts = triton.cdiv(most_keys, PART_KEYS) if len(q) <= _SPLIT_ROWS else 1
+        part_keys = PART_KEYS if num_parts > 1 else most_keys
+        out = self._room(q, num_parts)
+        attend_events[len(tiles), self._config.num_heads, num_parts](
             out,
             q,
             tiles,
@@ -144,11 +153,13 @@ class Kernels:
             buckets,
             *self._tables[layer],
             layer * self._layer_numbers,
+            part_keys,
+            out.stride(0),
             q.stride(0),
             **self._bias(layer),
             **self._sizes(block_rows),
         )
-        return out
+        return out.sum(0) if len(out) > 1 else out[0]
 
     def attend_candidates(self, plan: Plan, layer: int, buckets: Tensor, p: Projection) -> Tensor:
         """Candidates' rows (R, ...) -> (R, H * V), divided."""
@@ -171,9 +182,9 @@ class Kernels:
         )
         return out
 
-    def _room(self, q: Tensor) -> Tensor:
+    def _room(self, q: Tensor, *parts: int) -> Tensor:
         width = self._config.num_heads * self._config.v_dim
-        return q.new_empty(len(q), width, dtype=torch.float32)
+        return q.new_empty(*parts, len(q), width, dtype=torch.float32)
 
     def _bias(self, layer: int) -> dict[str, Any]:
         position, time = self._tables[layer]

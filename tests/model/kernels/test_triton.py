@@ -33,6 +33,7 @@ from tests.model.builders import (
 
 pytest.importorskip("triton", reason="Triton has no build for this platform")
 
+from model.kernels.triton import launch
 from model.kernels.triton.layers import own_layers
 from model.kernels.triton.stack import TritonStack
 
@@ -109,6 +110,19 @@ def test_rows_over_many_tiles_are_exact() -> None:
     now = later(history)
     encoded = encode(engine, history, now)
     assert_exact(engine, encoded, now, [index % NUM_ITEMS for index in range(70)])
+
+
+def test_keys_that_are_split_over_programs_are_exact(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also of a user all of whose keys lie in the first part, and of rows around a part's end."""
+    monkeypatch.setattr(launch, "PART_KEYS", PAGE_ROWS)
+    engine = engine_of(bias_heads="per_head")
+    histories = [random_history(length, seed=length) for length in (3 * PAGE_ROWS + 2, 5)]
+    states = [encode(engine, history.cut(0, -4)).state for history in histories]
+    encoded = engine.encode(
+        [EncodeJob(s, h, later(h)) for s, h in zip(states, histories, strict=True)]
+    )
+    for history, each in zip(histories, encoded, strict=True):
+        assert_exact(engine, each, later(history))
 
 
 @pytest.mark.parametrize("length", [1, PAGE_ROWS, PAGE_ROWS + 1])
