@@ -5,7 +5,6 @@ something that the model would have said.
 """
 
 import time
-from typing import Any
 
 from model.checkpoint import Checkpoint
 from model.engine.engine import Engine
@@ -81,7 +80,7 @@ class Answering:
         self._count(ranking, degraded)
         timing = _timing(job, ranking, cache_ms, began_s)
         self._observe(timing)
-        return RecommendResponse(
+        return RecommendResponse.model_construct(
             request_id=request_id,
             user_id=request.user_id,
             model=self.model,
@@ -100,18 +99,17 @@ class Answering:
 
     def _item(self, ranked: Ranked, request: RecommendRequest) -> RankedItem:
         items, names = self._checkpoint.items, self._checkpoint.config.actions
-        optional: dict[str, Any] = {}
-        if "parts" in request.include:
-            optional["retrieval_score"] = ranked.retrieval
-        if "metadata" in request.include:
-            optional["metadata"] = items.metadata(ranked.item)
         actions = ranked.actions
-        return RankedItem(
+        item = RankedItem(
             item_id=items.ids[ranked.item],
             score=ranked.value,
             actions=None if actions is None else dict(zip(names, actions, strict=True)),
-            **optional,
         )
+        if "parts" in request.include:
+            item["retrieval_score"] = ranked.retrieval
+        if "metadata" in request.include:
+            item["metadata"] = items.metadata(ranked.item)
+        return item
 
     def _count(self, ranking: Ranking | None, degraded: list[str]) -> None:
         for reason in degraded:

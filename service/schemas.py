@@ -3,9 +3,10 @@
 Strict: a number is not taken for a string nor a string for a number.
 """
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, NotRequired
 
 from pydantic import BaseModel, ConfigDict, Field
+from typing_extensions import TypedDict
 
 UserId = Annotated[
     str,
@@ -74,14 +75,20 @@ class EventsRequest(_WithEvents):
     pass
 
 
-class RankedItem(_Answer):
+class RankedItem(TypedDict):
+    """A dictionary, not a model: an answer may have thousands, and is checked nowhere."""
+
     item_id: str
-    score: float | None = Field(
-        description="value formula; null where the deadline came before the candidate was scored"
-    )
-    actions: dict[str, float] | None = Field(description="probability of each action")
-    retrieval_score: float | None = Field(default=None, description="with include: parts")
-    metadata: dict[str, str] | None = Field(default=None, description="with include: metadata")
+    score: Annotated[
+        float | None,
+        Field(
+            description="value formula; null where the deadline came before the candidate was "
+            "scored"
+        ),
+    ]
+    actions: Annotated[dict[str, float] | None, Field(description="probability of each action")]
+    retrieval_score: NotRequired[Annotated[float, Field(description="with include: parts")]]
+    metadata: NotRequired[Annotated[dict[str, str], Field(description="with include: metadata")]]
 
 
 class ModelInfo(_Answer):

@@ -32,7 +32,7 @@ def _runtime(request: Request) -> Runtime:
     return runtime
 
 
-@router.post("/recommend", responses=_ERRORS, response_model_exclude_unset=True)
+@router.post("/recommend", responses=_ERRORS)
 async def recommend(
     body: RecommendRequest, request: Request, response: Response
 ) -> RecommendResponse:

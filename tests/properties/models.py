@@ -90,15 +90,17 @@ def assert_right(
     assert cache.reused_events + cache.encoded_events == len(expected.held)
     oracle = Oracle(model.checkpoint.network, History.of(expected.held), now_s)
     index = model.checkpoint.items.index
-    right = {item.item_id: oracle.score(index[item.item_id]) for item in answer.items}
+    right = {item["item_id"]: oracle.score(index[item["item_id"]]) for item in answer.items}
     allowed_retrieval = allowed_actions = TOLERANCE
     if is_rounded:
         share = max(map(relative_tolerance, QUANTISED))
         allowed_retrieval = share * max(float(score.retrieval.abs()) for score in right.values())
         allowed_actions = share * max(float(score.actions.abs().max()) for score in right.values())
     for item in answer.items:
-        score = right[item.item_id]
+        score = right[item["item_id"]]
         probabilities = model.checkpoint.network.action_probabilities(score.actions).tolist()
-        assert item.retrieval_score == pytest.approx(float(score.retrieval), abs=allowed_retrieval)
-        assert item.actions is not None
-        assert list(item.actions.values()) == pytest.approx(probabilities, abs=allowed_actions)
+        assert item["retrieval_score"] == pytest.approx(
+            float(score.retrieval), abs=allowed_retrieval
+        )
+        assert item["actions"] is not None
+        assert list(item["actions"].values()) == pytest.approx(probabilities, abs=allowed_actions)
