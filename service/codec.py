@@ -150,7 +150,8 @@ class StateCodec:
         if _prefix_hash(events) != header.prefix_hash or not self._in_vocabulary(events):
             return None
         history = _from_records(events, header.anchor)
-        state = UserState(history, self._pool.hold(*rows_format.unpack(rows)))
+        there = self._pool.receive(final, rows_format.numbers(rows), rows_format.unpack)
+        state = UserState(history, there)
         return StoredState(state, header.version, header, header.lineage)
 
     def _in_vocabulary(self, events: npt.NDArray[np.void]) -> bool:

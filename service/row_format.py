@@ -5,7 +5,7 @@ A row is packed by itself, so stored rows keep their bytes when others follow; a
 unpacked gives the same bytes, so a state that is read and written again is not rounded twice.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -52,9 +52,11 @@ class RowFormat:
         ]
         if dtype is Dtype.INT8:
             fields.append(("scales", "u1", (layers, 2 * heads)))
+        self._fields = [name for name, *_ in fields[1:]]
         self.layout = np.dtype(fields)
         codes = torch.arange(256, dtype=torch.float64)
         self._scales = ((codes - _SCALE_BIAS) / _SCALE_STEPS).exp2().float()
+        self._device_scales = self._scales.to(device)
 
     def pack(
         self,
@@ -65,13 +67,13 @@ class RowFormat:
         """Keys (F, layers, H, K) and values (F, layers, H, V) of the F `events`."""
         rows = np.empty(len(events), self.layout)
         rows["event"] = events
-        kv, parts = rows["kv"], self._numbers(rows, keys, values)
+        kv, parts = rows["kv"], self._stored(rows, keys, values)
         split = self._widths[0]
         for part, place in zip(parts, (kv[..., :split], kv[..., split:]), strict=True):
             place[:] = part.reshape(place.shape)
         return rows.tobytes()
 
-    def _numbers(
+    def _stored(
         self, rows: npt.NDArray[np.void], *parts: npt.NDArray[np.float32]
     ) -> Iterable[npt.NDArray[Any]]:
         """As they are stored; their scales go into `rows`."""
@@ -84,17 +86,26 @@ class RowFormat:
         rows["scales"] = torch.cat(codes, 2).numpy()
         return [self._steps(*pair).numpy() for pair in zip(tensors, codes, strict=True)]
 
-    def unpack(self, rows: npt.NDArray[np.void]) -> tuple[Tensor, Tensor]:
-        """Keys and values of rows of this layout, on the device in float32; `rows` is copied."""
+    def numbers(self, rows: npt.NDArray[np.void]) -> list[Tensor]:
+        """The stored numbers of rows of this layout, copied to where the device can fetch them."""
+        return [self._copied(rows[name]) for name in self._fields]
+
+    def _copied(self, field: npt.NDArray[np.generic]) -> Tensor:
+        dtype = torch.from_numpy(np.empty(0, field.dtype)).dtype
+        copy = torch.empty(field.shape, dtype=dtype, pin_memory=self._device.type == "cuda")
+        copy.numpy()[...] = field
+        return copy
+
+    def unpack(self, numbers: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+        """Keys and values in float32 of what `numbers` gave, on the device by now."""
         config = self._config
-        kv = torch.from_numpy(rows["kv"].copy()).to(self._device)
+        kv = numbers[0]
         if self._dtype is Dtype.BFLOAT16:
             kv = kv.view(torch.bfloat16).float()
         flat = kv.split(self._widths, 2)
         parts = [part.unflatten(2, (config.num_heads, -1)) for part in flat]
         if self._dtype is Dtype.INT8:
-            codes = torch.from_numpy(rows["scales"].copy())
-            scales = self._scales[codes.int()].to(self._device).split(config.num_heads, 2)
+            scales = self._device_scales[numbers[1].int()].split(config.num_heads, 2)
             parts = [part * scale[..., None] for part, scale in zip(parts, scales, strict=True)]
         keys, values = (part.permute(1, 2, 0, 3) for part in parts)
         return keys, values

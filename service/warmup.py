@@ -17,7 +17,7 @@ from service.scheduler import EngineThread
 
 
 async def warm_up(engine: Engine, thread: EngineThread, *, microbatch: int) -> None:
-    """Prefill, extend and score at window lengths from one to full."""
+    """Prefill, extend and score at window lengths from one to full. Nobody else uses the device."""
     config = engine.config
     lengths = sorted({1, 2, config.window.capacity // 4, config.window.capacity})
     events = [Event(i % config.num_items, 0, 60 * i) for i in range(lengths[-1])]
@@ -36,6 +36,7 @@ async def warm_up(engine: Engine, thread: EngineThread, *, microbatch: int) -> N
             )
         )
 
-    for length in lengths:
-        ranking = await rank(length - 1, engine.empty_state(), 1)
-        await rank(length, ranking.state, microbatch)
+    with engine.capturing():
+        for length in lengths:
+            ranking = await rank(length - 1, engine.empty_state(), 1)
+            await rank(length, ranking.state, microbatch)

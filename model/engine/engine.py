@@ -4,6 +4,7 @@ Never does I/O and never blocks on anything but arithmetic; one thread calls it.
 """
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 
 import torch
 from torch import Tensor
@@ -48,11 +49,16 @@ class Engine:
         """What runs the layers: "native (avx512)", or "tensor" for plain tensor operations."""
         return self._stack.name
 
+    def capturing(self) -> AbstractContextManager[None]:
+        """While warming up: let the stack capture the passes that are run; see `LayerStack`."""
+        return self._stack.capturing()
+
     def empty_state(self) -> UserState:
         return UserState(EMPTY, self.pool.empty())
 
     def encode(self, jobs: Sequence[EncodeJob]) -> list[Encoded]:
         """Prefill, extend and run pending rows, many users in one pass."""
+        self.pool.settle()
         return self._encoder.encode(jobs)
 
     def retrieve(self, user: LiveUser) -> Tensor:

@@ -7,6 +7,7 @@ does. Rows that are held are never written again: a state may be read while its 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final, Self
 
@@ -17,6 +18,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from model.config import HSTUConfig
+from model.kernels.arrivals import Arrivals, arrivals_at
 
 PAGE_ROWS: Final = 32
 """Rows of one user in a page: the width of the panels that the compiled kernel multiplies."""
@@ -53,8 +55,10 @@ class PagePool:
         config: HSTUConfig,
         device: torch.device | None = None,
         dtype: torch.dtype = torch.float32,
+        arrivals: Arrivals | None = None,
     ) -> None:
         self.device, self.dtype = device or torch.device("cpu"), dtype
+        self._arrivals = arrivals or arrivals_at(self.device)
         self.qk_dim, self.v_dim = config.qk_dim, config.v_dim
         self.per_word = numbers_per_word(dtype, self.device)
         self.key_numbers = PAGE_ROWS * (config.qk_dim + config.qk_dim % self.per_word)
@@ -79,6 +83,22 @@ class PagePool:
         rows = self.empty().with_room(0, keys.shape[2])
         rows.write(0, keys, values)
         return rows
+
+    def receive(
+        self,
+        num_rows: int,
+        parts: Sequence[Tensor],
+        unpack: Callable[[Sequence[Tensor]], tuple[Tensor, Tensor]],
+    ) -> PagedRows:
+        """Pages for the rows that `unpack` makes of `parts`, which are on the CPU: keys and values
+        as `hold` takes them. Rows on their way are there for whoever calls `settle` first."""
+        rows = self.empty().with_room(0, num_rows)
+        self._arrivals.add(parts, lambda there: rows.write(0, *unpack(there)))
+        return rows
+
+    def settle(self) -> None:
+        """All rows received so far are in their pages for what the device does next."""
+        self._arrivals.settle()
 
     def _grow(self) -> None:
         count = max(1, _CHUNK_BYTES // self.page_bytes)
@@ -118,6 +138,7 @@ class PagedRows:
     def read(self, first: int = 0) -> tuple[Tensor, Tensor]:
         """From row `first` on, in float32: keys (layers, H, F, K), values (layers, H, F, V)."""
         pool, start = self.pool, first // PAGE_ROWS
+        pool.settle()
         rows = slice(first - start * PAGE_ROWS, self.num_rows - start * PAGE_ROWS)
         pages = [page.tensor for page in self.pages[start:]] or [pool.take().tensor]
         keys, values = self._parts(torch.stack(pages, 2))  # (layers, H, pages, numbers)

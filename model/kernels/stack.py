@@ -4,6 +4,7 @@ Never embeds rows and never reads them off; both are the network's.
 """
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -47,7 +48,13 @@ class LayerStack(Protocol):
     A row's result does not depend on the rows it is run with.
     """
 
-    name: str
+    @property
+    def name(self) -> str: ...
+
+    def capturing(self) -> AbstractContextManager[None]:
+        """Within, passes that are run may be captured, to run as one launch from then on. That
+        takes far longer than the pass, and nothing else may use the device meanwhile."""
+        ...
 
     def encode(self, x: Tensor, users: Sequence[EventRows]) -> Tensor:
         """Input rows (R, D), user by user -> outputs (users, D) of the live users' last rows.

@@ -5,6 +5,7 @@ rows gathered from their pages.
 """
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 from torch import Tensor
@@ -23,6 +24,9 @@ class TensorStack:
         """`dtype` is the pages' own; what is multiplied is float32."""
         del dtype
         self._network = network
+
+    def capturing(self) -> AbstractContextManager[None]:
+        return nullcontext()
 
     def encode(self, x: Tensor, users: Sequence[EventRows]) -> Tensor:
         runs = [_Run(self._network, user) for user in users]

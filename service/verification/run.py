@@ -135,7 +135,8 @@ def verify(
         ("event by event in bfloat16", cases.event_by_event(narrow, relative)),
     ]
     allowed |= dict.fromkeys((name for name, _ in in_bfloat16), PRODUCT_TOLERANCE)
-    return _findings(named + in_bfloat16, allowed, on_case)
+    with engine.capturing(), narrow.capturing():
+        return _findings(named + in_bfloat16, allowed, on_case)
 
 
 def _findings(

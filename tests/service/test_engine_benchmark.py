@@ -53,6 +53,9 @@ RATIOS = PLAIN | {
     "batched_over_cached",
     "batched_over_prefill_and_cached",
     "score_over_gemm_floor",
+    "score_matrix_share_1",
+    "score_matrix_share_8",
+    "score_matrix_share_32",
     "extend_over_prefill",
     "batched_over_single",
     "cached_request_speedup",
@@ -71,6 +74,7 @@ def same_random_numbers() -> Iterator[None]:
 def short(monkeypatch: pytest.MonkeyPatch) -> None:
     """Turns and matrices as small as the shape."""
     monkeypatch.setattr("service.benchmark.timing._TURN_S", 0.0)
+    monkeypatch.setattr("service.benchmark.engine.stream._SECONDS", 0.01)
     monkeypatch.setattr("service.benchmark.engine.matrix_rate._SIZES", {"cpu": (8, 16)})
 
 
@@ -79,6 +83,7 @@ def found(**changes: Any) -> EngineMeasurement:
         "device": "cpu",
         "dtype": torch.float32,
         "microbatch": 5,
+        "batch_rows": 100,
         "rounds": 2,
         "seed": 3,
         "on_turn": lambda *_: None,
@@ -149,6 +154,13 @@ def test_figures_are_those_of_the_run() -> None:
             assert timing.floor_ms == pytest.approx(size * timings[name, 1].floor_ms)
     score = timings["score", 1]
     assert result.ratios["score_over_gemm_floor"] == pytest.approx(score.over_floor)
+    for size in (1, 8, 32):
+        share = result.ratios[f"score_matrix_share_{size}"]
+        assert share == pytest.approx(1 / timings["score", size].over_floor)
+    assert result.stream.num_clients == 32
+    assert result.stream.num_requests >= 32
+    assert 0 < result.stream.p50_ms <= result.stream.p99_ms
+    assert result.stream.per_s > 0
     loop = result.baselines["loop"]
     assert loop.num_timed == SHAPE.num_candidates
     assert result.ratios["loop_over_cached"] == pytest.approx(loop.median_ms / score.median_ms)
@@ -174,6 +186,7 @@ def test_what_is_too_much_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
     assert result.baselines == {}
     assert set(result.ratios) == PLAIN | {
         "score_over_gemm_floor",
+        "score_matrix_share_1",
         "extend_over_prefill",
         "cached_request_speedup",
         "operation_ratio",
@@ -192,7 +205,9 @@ def test_the_floor_has_the_engines_dtype() -> None:
 def test_there_are_as_many_users_as_there_is_room_for(monkeypatch: pytest.MonkeyPatch) -> None:
     state_bytes = found(rounds=1).memory.state_bytes
     monkeypatch.setitem(MAX_STATE_BYTES, "cpu", 10 * state_bytes)
-    assert {timing.num_users for timing in found(rounds=1).timings} == {1, 8}
+    result = found(rounds=1)
+    assert {timing.num_users for timing in result.timings} == {1, 8}
+    assert result.stream.num_clients == 8
 
 
 def test_an_exponent_is_that_of_the_size() -> None:
@@ -235,3 +250,4 @@ def test_the_command_prints_writes_and_draws(
         assert json.loads(done.stdout) == result
     else:
         assert all(name in done.stdout for name in RATIOS)
+        assert "32 clients who ask again" in done.stdout

@@ -65,7 +65,7 @@ def rows(draw: st.DrawFn, largest: float = 4e5) -> Rows:
 
 
 def read(form: RowFormat, packed: bytes) -> tuple[Tensor, Tensor]:
-    return form.unpack(np.frombuffer(packed, form.layout))
+    return form.unpack(form.numbers(np.frombuffer(packed, form.layout)))
 
 
 @dtypes

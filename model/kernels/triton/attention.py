@@ -3,7 +3,9 @@
     out_i = sum over visible j of SiLU(q_i . k_j + bias_ij) v_j / divisor_i
 
 A program runs one tile of rows of one user and one head, over that user's pages, `block_keys` keys
-at a time. Every sum is over the row's own keys in their order, so no row depends on another.
+at a time. Every sum is over the row's own keys in their order, so no row depends on another. Of
+event rows a program may run over a part of the keys alone, since there is no softmax to join: the
+parts' results add up.
 
 A page is loaded whole, whatever lies behind the last row: an unused key spoils only its own
 column, which the mask takes out, and unused values are not loaded. A load whose mask ends
@@ -32,7 +34,7 @@ from model.kernels.triton.tile import (
 
 @triton.jit(do_not_specialize_on_alignment=["tiles", "pages"])
 def attend_events(
-    out,  # (R, H * V) float32
+    out,  # (parts, R, H * V) float32
     q,  # (R, H, K), rows `q_stride` apart
     tiles,
     pages,
@@ -40,6 +42,8 @@ def attend_events(
     position,  # (G, distances) float32
     time,  # (G, time buckets) float32
     layer_at,  # where the layer begins in a page, in numbers
+    part_keys,  # keys of a part, in whole blocks
+    part_stride,  # between the results of two parts
     q_stride,
     num_distances,
     position_step,  # between the tables of two heads; 0: they share one
@@ -56,8 +60,9 @@ def attend_events(
     block_k: tl.constexpr,
     block_v: tl.constexpr,
 ):
-    """Event rows: row `i` of a user sees keys 0 to i."""
+    """Event rows: row `i` of a user sees keys 0 to i, of which this program runs its part."""
     record, head = tiles + tl.program_id(0) * NUM_FIELDS, tl.program_id(1)
+    part_at = tl.program_id(2) * part_keys
     count, first = tl.load(record + COUNT).to(tl.int32), tl.load(record + POSITION).to(tl.int32)
     r, d, v = tl.arange(0, block_rows), tl.arange(0, block_k), tl.arange(0, block_v)
     row = tl.load(record + ROW) + r
@@ -71,7 +76,7 @@ def attend_events(
     head_at = layer_at + head * (key_numbers + PAGE_ROWS * v_dim)
     pages_of = pages + tl.load(record + PAGES_AT)
     sums = tl.zeros((block_rows, block_v), tl.float32)
-    for start in range(0, num_keys, block_keys):
+    for start in range(part_at, tl.minimum(part_at + part_keys, num_keys), block_keys):
         j = start + tl.arange(0, block_keys)
         page = _pages(pages_of, j, num_pages, number) + head_at
         keys = _keys(page, j, d, qk_dim, per_word).to(factor)
@@ -88,6 +93,7 @@ def attend_events(
         values = _values(page + key_numbers, j, v, num_keys, v_dim, per_word).to(factor)
         sums = tl.dot(weights.to(number).to(factor), values, sums, input_precision="ieee")
     divisors = tl.where(divisor == 0, (index + 1).to(tl.float32), divisor)
+    out += tl.program_id(2) * part_stride
     tl.store(
         out + row[:, None] * (tl.num_programs(1) * v_dim) + head * v_dim + v[None, :],
         sums / divisors[:, None],

@@ -6,6 +6,7 @@ Never computes anything itself.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,7 +20,7 @@ from model.kernels.triton.attention import attend_candidates, attend_events
 from model.kernels.triton.plan import Plan
 from model.kernels.triton.rows import find_buckets, write_rows
 from model.network.hstu import HSTU
-from model.network.layer import Projection
+from model.network.layer import HSTULayer, Projection
 
 LARGEST_HEAD = 256
 """Numbers of a head that a program's registers hold."""
@@ -31,6 +32,12 @@ _FEW_ROWS = 16
 """The least that a matrix product on tensor cores takes: the tile of extends."""
 
 _SPAN_KEYS = 64
+
+PART_KEYS = 512
+"""Of a long history, in a program: where rows are few, there are too few programs for a GPU."""
+
+_SPLIT_ROWS = 128
+"""Of a call with more event rows than these, a program runs over all keys."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,13 +70,12 @@ _NUMBERS = {torch.float32: tl.float32, torch.bfloat16: tl.bfloat16}
 class Kernels:
     """The kernels for one network in evaluation mode whose pages hold `dtype`."""
 
-    def __init__(self, network: HSTU, dtype: torch.dtype) -> None:
+    def __init__(self, network: HSTU, layers: Sequence[HSTULayer], dtype: torch.dtype) -> None:
         config = network.config
         block_k, block_v = _block(config.qk_dim), _block(config.v_dim)
         self._config, self._boundaries = config, network.time_buckets.boundaries
         self._tables = [
-            (block.bias.distances.contiguous(), block.bias.time.contiguous())
-            for block in network.blocks
+            (block.bias.distances.contiguous(), block.bias.time.contiguous()) for block in layers
         ]
         layout = PagePool(config, network.items.weight.device, dtype)
         self._layer_numbers = math.prod(layout.shape[1:])
@@ -90,15 +96,16 @@ class Kernels:
 
     def buckets(self, plan: Plan) -> Tensor:
         """The time buckets of all spans: (num_buckets,) uint8."""
-        buckets = torch.empty(plan.num_buckets, dtype=torch.uint8, device=plan.tiles.device)
-        find_buckets[len(plan.spans), triton.cdiv(plan.most_keys, _SPAN_KEYS)](
+        sizes, device = plan.sizes, plan.spans.device
+        buckets = torch.empty(sizes.num_buckets, dtype=torch.uint8, device=device)
+        find_buckets[len(plan.spans), triton.cdiv(sizes.most_keys, _SPAN_KEYS)](
             buckets,
             plan.spans,
-            plan.times,
+            plan.numbers,
             self._boundaries,
             len(self._boundaries),
             query_is_next=self._config.time_query == "next",
-            block_rows=plan.span_rows,
+            block_rows=sizes.span_rows,
             block_keys=_SPAN_KEYS,
         )
         return buckets
@@ -109,12 +116,12 @@ class Kernels:
             k,
             v,
             plan.tiles,
-            plan.pages,
+            plan.numbers,
             layer * self._layer_numbers,
             k.stride(0),
             v.stride(0),
-            block_rows=plan.block_rows,
-            num_warps=self._copying_warps(plan.block_rows),
+            block_rows=plan.sizes.block_rows,
+            num_warps=self._copying_warps(plan.sizes.block_rows),
             **self._head,
         )
 
@@ -125,7 +132,7 @@ class Kernels:
 
     def attend_events(self, plan: Plan, layer: int, buckets: Tensor, q: Tensor) -> Tensor:
         """q (R, H, K) of all rows -> (R, H * V), divided."""
-        return self._attend_events(plan, plan.tiles, plan.block_rows, layer, buckets, q)
+        return self._attend_events(plan, plan.tiles, plan.sizes.block_rows, layer, buckets, q)
 
     def attend_lasts(self, plan: Plan, layer: int, buckets: Tensor, q: Tensor) -> Tensor:
         """q (users, H, K) of the last rows -> (users, H * V), divided."""
@@ -134,20 +141,25 @@ class Kernels:
     def _attend_events(
         self, plan: Plan, tiles: Tensor, block_rows: int, layer: int, buckets: Tensor, q: Tensor
     ) -> Tensor:
-        out = self._room(q)
-        attend_events[len(tiles), self._config.num_heads](
+        most_keys = plan.sizes.most_keys
+        num_parts = triton.cdiv(most_keys, PART_KEYS) if len(q) <= _SPLIT_ROWS else 1
+        part_keys = PART_KEYS if num_parts > 1 else most_keys
+        out = self._room(q, num_parts)
+        attend_events[len(tiles), self._config.num_heads, num_parts](
             out,
             q,
             tiles,
-            plan.pages,
+            plan.numbers,
             buckets,
             *self._tables[layer],
             layer * self._layer_numbers,
+            part_keys,
+            out.stride(0),
             q.stride(0),
             **self._bias(layer),
             **self._sizes(block_rows),
         )
-        return out
+        return out.sum(0) if len(out) > 1 else out[0]
 
     def attend_candidates(self, plan: Plan, layer: int, buckets: Tensor, p: Projection) -> Tensor:
         """Candidates' rows (R, ...) -> (R, H * V), divided."""
@@ -158,7 +170,7 @@ class Kernels:
             p.k,
             p.v,
             plan.tiles,
-            plan.pages,
+            plan.numbers,
             buckets,
             *self._tables[layer],
             layer * self._layer_numbers,
@@ -166,13 +178,13 @@ class Kernels:
             p.k.stride(0),
             p.v.stride(0),
             **self._bias(layer),
-            **self._sizes(plan.block_rows),
+            **self._sizes(plan.sizes.block_rows),
         )
         return out
 
-    def _room(self, q: Tensor) -> Tensor:
+    def _room(self, q: Tensor, *parts: int) -> Tensor:
         width = self._config.num_heads * self._config.v_dim
-        return q.new_empty(len(q), width, dtype=torch.float32)
+        return q.new_empty(*parts, len(q), width, dtype=torch.float32)
 
     def _bias(self, layer: int) -> dict[str, Any]:
         position, time = self._tables[layer]

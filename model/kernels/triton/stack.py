@@ -4,38 +4,67 @@ by Triton kernels, a launch per layer for all users.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor
 
 from model.config import HSTUConfig
 from model.kernels.stack import CandidateRows, EventRows
+from model.kernels.triton.capture import Capture, CudaCapture
 from model.kernels.triton.launch import LARGEST_HEAD, MOST_BUCKETS, Kernels
-from model.kernels.triton.plan import plan_candidates, plan_events
+from model.kernels.triton.layers import own_layers
+from model.kernels.triton.passes import Passes
+from model.kernels.triton.plan import Plan, candidate_sheet, event_sheet
 from model.network.hstu import HSTU
 
 
 class TritonStack:
-    name = "triton"
+    def __init__(self, network: HSTU, dtype: torch.dtype, capture: Capture | None = None) -> None:
+        """`dtype`, float32 or bfloat16, is that of the pages, and of what is multiplied.
 
-    def __init__(self, network: HSTU, dtype: torch.dtype) -> None:
-        """`dtype`, float32 or bfloat16, is that of the pages, and of what is multiplied."""
-        self._layers, self._kernels = network.blocks, Kernels(network, dtype)
+        Without `capture` every pass goes launch by launch.
+        """
+        self._layers = own_layers(network, dtype)
+        self._kernels = Kernels(network, self._layers, dtype)
+        # What a capture casts must not be found by the passes after it.
         self._products = torch.autocast(
-            network.items.weight.device.type, torch.bfloat16, enabled=dtype == torch.bfloat16
+            network.items.weight.device.type,
+            torch.bfloat16,
+            enabled=dtype == torch.bfloat16,
+            cache_enabled=False,
         )
+        most_events = network.config.window.capacity
+        self._encodes = Passes(self._encode, capture, most_events)
+        self._scores = Passes(self._score, capture, most_events)
 
     @classmethod
     def of(cls, network: HSTU, dtype: torch.dtype) -> TritonStack | None:
         """None where there is no GPU, or for a network that it does not run."""
         on_gpu = network.items.weight.device.type == "cuda"
-        return cls(network, dtype) if on_gpu and _runs(network.config) else None
+        return cls(network, dtype, CudaCapture()) if on_gpu and _runs(network.config) else None
+
+    @property
+    def name(self) -> str:
+        num_captured = self._encodes.num_captured + self._scores.num_captured
+        return f"triton, {num_captured} captured passes" if num_captured else "triton"
+
+    @contextmanager
+    def capturing(self) -> Iterator[None]:
+        with self._encodes.capturing(), self._scores.capturing():
+            yield
 
     def encode(self, x: Tensor, users: Sequence[EventRows]) -> Tensor:
+        block_rows = self._kernels.block_rows(max(user.count for user in users))
+        return self._encodes(x, event_sheet(users, block_rows))
+
+    def score(self, x: Tensor, users: Sequence[CandidateRows]) -> Tensor:
+        block_rows = self._kernels.block_rows(max(user.count for user in users))
+        return self._scores(x, candidate_sheet(users, block_rows))
+
+    def _encode(self, x: Tensor, plan: Plan) -> Tensor:
         kernels = self._kernels
-        block_rows = kernels.block_rows(max(user.count for user in users))
-        plan = plan_events(users, block_rows, x.device)
         buckets = kernels.buckets(plan)
         last = len(self._layers) - 1
         with self._products:
@@ -49,10 +78,8 @@ class TritonStack:
             p = layer.project(x[plan.last_rows])
             return layer.output(p.base, p.u, kernels.attend_lasts(plan, last, buckets, p.q))
 
-    def score(self, x: Tensor, users: Sequence[CandidateRows]) -> Tensor:
+    def _score(self, x: Tensor, plan: Plan) -> Tensor:
         kernels = self._kernels
-        block_rows = kernels.block_rows(max(user.count for user in users))
-        plan = plan_candidates(users, block_rows, x.device)
         buckets = kernels.buckets(plan)
         with self._products:
             for index, layer in enumerate(self._layers):

@@ -18,6 +18,7 @@ from service.benchmark.engine.curves import FACTORS, Curve, Growth
 from service.benchmark.engine.full_forward import FullForward
 from service.benchmark.engine.matrix_rate import MatrixRate, matrix_contenders, matrix_rate
 from service.benchmark.engine.passes import Pass, Passes
+from service.benchmark.engine.stream import Stream, measure_stream
 from service.benchmark.engine.users import User, make_users, state_of
 from service.benchmark.shapes import Shape
 from service.benchmark.timing import OnTurn, medians_ms, time_in_turns
@@ -66,6 +67,7 @@ class EngineMeasurement:
     timings: list[Timing]
     baselines: dict[str, Baseline]
     ratios: dict[str, float]
+    stream: Stream
     curves: dict[str, Curve]
     memory: Memory
     max_abs_diff: float  # between the action logits of all contenders
@@ -77,11 +79,13 @@ def measure(
     device: str,
     dtype: torch.dtype,
     microbatch: int,
+    batch_rows: int,
     rounds: int,
     seed: int,
     on_turn: OnTurn,
 ) -> EngineMeasurement:
     """`dtype` is the engine's; the full forwards are measured beside an engine in float32.
+    `batch_rows` bounds what runs together in the stream.
 
     Random weights: speed does not depend on them, and scores must agree for any.
     """
@@ -89,14 +93,15 @@ def measure(
     memory.forget_peaks()
     config = shape.config(capacity=int(shape.num_events * FACTORS[-1]))
     engine = Engine(HSTU(config), device, dtype)
-    return _Measuring(engine, shape, microbatch).run(rounds, on_turn)
+    return _Measuring(engine, shape, microbatch, batch_rows).run(rounds, on_turn)
 
 
 class _Measuring:
     """The contenders of one shape."""
 
-    def __init__(self, engine: Engine, shape: Shape, microbatch: int) -> None:
+    def __init__(self, engine: Engine, shape: Shape, microbatch: int, batch_rows: int) -> None:
         self._engine, self._shape, self._microbatch = engine, shape, microbatch
+        self._batch_rows = batch_rows
         self._passes = Passes(engine, microbatch)
         self._finish = torch.cuda.synchronize if engine.device.type == "cuda" else lambda: None
         self._max_operations = MAX_OPERATIONS[engine.device.type]
@@ -123,7 +128,8 @@ class _Measuring:
         contenders["prefill and score"] = lambda: self._passes.prefilled(self._user)
         contenders |= matrix_contenders(device, dtype)
         contenders |= self._baselines.contenders | self._growth.contenders
-        times = time_in_turns(contenders, rounds=rounds, on_turn=on_turn, finish=self._finish)
+        with self._engine.capturing():  # in the round that warms up, which has every call
+            times = time_in_turns(contenders, rounds=rounds, on_turn=on_turn, finish=self._finish)
         median_ms = medians_ms(times)
         rate = matrix_rate(median_ms, device)
         baselines = self._baselines.found(median_ms)
@@ -141,6 +147,12 @@ class _Measuring:
             ],
             baselines=baselines,
             ratios=self._ratios(median_ms, rate, baselines),
+            stream=measure_stream(
+                self._engine,
+                self._users,
+                microbatch=self._microbatch,
+                batch_rows=self._batch_rows,
+            ),
             curves=self._growth.curves(median_ms),
             memory=Memory(
                 state_bytes=state_of(self._engine, self._user.history).num_bytes,
@@ -210,6 +222,10 @@ class _Measuring:
             "cached_request_speedup": ms(_UNCACHED) / ms(self._cached),
             "operation_ratio": self._operations(_UNCACHED) / self._operations(self._cached),
         }
+        for size in BATCHES:
+            if each := self._measured.get(("score", size)):
+                share = rate.floor_ms(each.num_operations) / ms("score", size)
+                ratios[f"score_matrix_share_{size}"] = share
         if ("request", TOGETHER) in self._measured:
             ratios["batched_over_single"] = ms(_ONE_BY_ONE, TOGETHER) / ms("request", TOGETHER)
         for name in self._plain:

@@ -36,6 +36,9 @@ _RATIOS = {
     "plain_over_score": "score in plain tensor operations / score",
     "plain_over_request": "request in plain tensor operations / request",
     "score_over_gemm_floor": "score / its matrix products alone",
+    "score_matrix_share_1": "matrix products alone / score: share of the matrix rate",
+    "score_matrix_share_8": "the same for 8 users",
+    "score_matrix_share_32": "the same for 32 users",
     "extend_over_prefill": "extend by 1 / prefill",
     "batched_over_single": "16 users one by one / together",
     "cached_request_speedup": "request with nothing cached / with {cached} of {events} events",
@@ -55,6 +58,9 @@ def engine(
         typer.Option(help="of the engine and of the floor; full forwards are float32's alone"),
     ] = "float32",
     microbatch: Annotated[int, typer.Option(min=1, help="candidates of a user in a pass")] = 512,
+    batch_rows: Annotated[
+        int, typer.Option(min=1, help="rows of requests that run together in the stream")
+    ] = 4096,
     rounds: Rounds = 5,
     threads: Threads = 0,
     seed: int = 0,
@@ -65,9 +71,9 @@ def engine(
 ) -> None:
     """Measure the engine against the machine's matrix rate and against full forwards.
 
-    Prefill, extend, score and whole requests of 1, 8 and 32 users. The floor is the time that the
-    matrix products of an exact answer alone would take, at the best rate torch reaches in the same
-    run. The full forwards are the fastest there are here, not the oracle.
+    Prefill, extend, score and whole requests of 1, 8 and 32 users, then a stream of requests. The
+    floor is the time that the matrix products of an exact answer alone would take, at the best rate
+    torch reaches in the same run. The full forwards are the fastest there are here, not the oracle.
     """
     prepare(threads)
     from service.runtime import pick_device
@@ -76,7 +82,7 @@ def engine(
     if out is not None:
         out.mkdir(parents=True, exist_ok=True)
     found = [
-        _measure(each, device_name, dtype, microbatch, rounds, seed)
+        _measure(each, device_name, dtype, microbatch, batch_rows, rounds, seed)
         for each in _shapes(shape, device_name)
     ]
     result: dict[str, Any] = {"shapes": [asdict(each) for each in found]} | where()
@@ -102,7 +108,13 @@ def _shapes(name: Name, device: str) -> "list[Shape]":
 
 
 def _measure(
-    shape: "Shape", device: str, dtype: str, microbatch: int, rounds: int, seed: int
+    shape: "Shape",
+    device: str,
+    dtype: str,
+    microbatch: int,
+    batch_rows: int,
+    rounds: int,
+    seed: int,
 ) -> "EngineMeasurement":
     import torch
 
@@ -115,6 +127,7 @@ def _measure(
             device=device,
             dtype=getattr(torch, dtype),
             microbatch=microbatch,
+            batch_rows=batch_rows,
             rounds=rounds,
             seed=seed,
             on_turn=lambda name, done, total: bar.update(
@@ -185,11 +198,13 @@ def _curves(found: "EngineMeasurement") -> Table:
 
 
 def _notes(found: "EngineMeasurement") -> str:
-    rate, memory = found.matrix_rate, found.memory
+    rate, memory, stream = found.matrix_rate, found.memory, found.stream
     lines = [
         f"matrix rate {rate.operations_per_ms / 1e6:.0f} GFLOP/s "
         f"({found.dtype}, at {rate.size} x {rate.size}); "
         f"scores agree within {found.max_abs_diff:.1e}",
+        f"{stream.num_clients} clients who ask again when answered, their states in tensors: "
+        f"{stream.per_s:,.0f} requests/s, p50 {stream.p50_ms:.1f} ms, p99 {stream.p99_ms:.1f} ms",
         f"a state takes {memory.state_bytes / 2**20:.2f} MiB; "
         f"this process at most {memory.peak_rss_bytes / 2**20:.0f} MiB",
     ]

@@ -33,6 +33,8 @@ from tests.model.builders import (
 
 pytest.importorskip("triton", reason="Triton has no build for this platform")
 
+from model.kernels.triton import launch
+from model.kernels.triton.layers import own_layers
 from model.kernels.triton.stack import TritonStack
 
 # What a GPU does without a word, NumPy warns of.
@@ -85,6 +87,22 @@ def test_bfloat16_is_near(widths: dict[str, int]) -> None:
         assert_close([got], [wanted], BFLOAT16_BOUND * float(wanted.abs().max()))
 
 
+@pytest.mark.parametrize("name", ["shared, by count", "scaled, own biases", "feed-forward"])
+def test_weights_that_are_cast_once_give_what_casting_in_each_pass_gives(name: str) -> None:
+    network = make_network(tiny_config(num_layers=1, **FORMULATIONS[name]))
+    network.requires_grad_(False)
+    x = torch.randn(5, 16, generator=torch.Generator().manual_seed(0))
+    given, (own,) = network.blocks[0], own_layers(network, torch.bfloat16)
+    with torch.autocast("cpu", torch.bfloat16):
+        first, second = given.project(x), own.project(x)
+        assert_close(own.keys_and_values(x), given.keys_and_values(x), 0)
+        attended = first.v.flatten(1).float()
+        out = given.output(first.base, first.u, attended)
+        assert_close([own.output(second.base, second.u, attended)], [out], 0)
+    assert own.uvqk.dtype == torch.bfloat16
+    assert given.uvqk.dtype == torch.float32
+
+
 def test_rows_over_many_tiles_are_exact() -> None:
     """Prefill of two tiles and a row, three blocks of keys, and more candidates than a tile has."""
     engine = engine_of()
@@ -92,6 +110,19 @@ def test_rows_over_many_tiles_are_exact() -> None:
     now = later(history)
     encoded = encode(engine, history, now)
     assert_exact(engine, encoded, now, [index % NUM_ITEMS for index in range(70)])
+
+
+def test_keys_that_are_split_over_programs_are_exact(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also of a user all of whose keys lie in the first part, and of rows around a part's end."""
+    monkeypatch.setattr(launch, "PART_KEYS", PAGE_ROWS)
+    engine = engine_of(bias_heads="per_head")
+    histories = [random_history(length, seed=length) for length in (3 * PAGE_ROWS + 2, 5)]
+    states = [encode(engine, history.cut(0, -4)).state for history in histories]
+    encoded = engine.encode(
+        [EncodeJob(s, h, later(h)) for s, h in zip(states, histories, strict=True)]
+    )
+    for history, each in zip(histories, encoded, strict=True):
+        assert_exact(engine, each, later(history))
 
 
 @pytest.mark.parametrize("length", [1, PAGE_ROWS, PAGE_ROWS + 1])
