@@ -5,6 +5,7 @@ Never touched by import: `start` builds it, `stop` takes it down in order.
 
 import asyncio
 import os
+import sys
 from importlib.metadata import version
 from typing import Any
 
@@ -34,6 +35,10 @@ from service.warmup import warm_up
 _log = structlog.get_logger("mfalcon.runtime")
 _NUM_SAMPLE_ITEMS = 500
 
+_SWITCH_S = 0.0005
+"""How long the event loop may keep the interpreter from the engine thread. By default it is ten
+times as long, which is as long as a batch: between two operations the engine would stand still."""
+
 
 class Runtime:
     def __init__(self, settings: Settings, checkpoint: Checkpoint | None = None) -> None:
@@ -55,6 +60,7 @@ class Runtime:
         self.lifecycle.enter(Phase.LOADING)
         keep_freed_memory()
         torch.set_num_threads(settings.threads or num_engine_threads())
+        sys.setswitchinterval(_SWITCH_S)
         checkpoint = self._checkpoint
         if checkpoint is None:
             checkpoint = await asyncio.to_thread(load, settings.checkpoint)
