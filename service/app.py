@@ -9,7 +9,8 @@ from fastapi import FastAPI
 from fastapi.responses import FileResponse
 
 from model.checkpoint import Checkpoint
-from service.api import problems
+from service.api import document, problems
+from service.api.guard import Guard
 from service.api.middleware import BodyLimit, RequestScope
 from service.api.routes import router
 from service.runtime import Runtime
@@ -39,7 +40,10 @@ def create_app(settings: Settings, checkpoint: Checkpoint | None = None) -> Fast
     app.state.runtime = runtime
     app.include_router(router)
     problems.install(app)
+    clients = settings.client_keys()
+    document.install(app, needs_keys=bool(clients))
     app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes)
+    app.add_middleware(Guard, clients=clients, admin=settings.admin_keys())
     app.add_middleware(RequestScope, metrics=runtime.metrics)
 
     @app.get("/", include_in_schema=False)

@@ -2,6 +2,8 @@
 
     ServiceError
     ├── InvalidRequest      422  invalid_request
+    ├── Unauthorized        401  unauthorized        (WWW-Authenticate)
+    ├── Forbidden           403  forbidden
     ├── UnknownUser         404  unknown_user
     ├── TooLarge            413  too_large
     ├── Overloaded          429  overloaded          (Retry-After)
@@ -51,6 +53,14 @@ class ServiceError(Exception):
 
 class InvalidRequest(ServiceError):
     status, code, title = 422, "invalid_request", "Invalid request"
+
+
+class Unauthorized(ServiceError):
+    status, code, title = 401, "unauthorized", "Unauthorized"
+
+
+class Forbidden(ServiceError):
+    status, code, title = 403, "forbidden", "Forbidden"
 
 
 class UnknownUser(ServiceError):

@@ -18,8 +18,10 @@ from pydantic_settings import (
 
 import service
 from model.errors import InputError, problems
+from service.keys import ADMIN, Keys, checked, client_pairs
 
 DEMO_CHECKPOINT = Path(service.__file__).parent.parent / "checkpoints" / "demo"
+_SECRETS = ("api_keys", "admin_key")
 _SCHEMES = (
     "redis://",
     "rediss://",
@@ -39,7 +41,11 @@ class Settings(BaseSettings):
     """What `mfalcon serve` runs with."""
 
     model_config = SettingsConfigDict(
-        env_prefix="MFALCON_", extra="forbid", frozen=True, allow_inf_nan=False
+        env_prefix="MFALCON_",
+        extra="forbid",
+        frozen=True,
+        allow_inf_nan=False,
+        hide_input_in_errors=True,
     )
 
     checkpoint: Path = Field(
@@ -141,6 +147,21 @@ class Settings(BaseSettings):
     max_candidates: int = Field(default=10_000, ge=1, description="most candidates in a request")
     max_events: int = Field(default=10_000, ge=1, description="most events in a request")
     max_results: int = Field(default=1000, ge=1, description="largest num_results")
+    api_keys: str = Field(
+        default="",
+        repr=False,
+        description="who may ask: name=key pairs, separated by commas, a name twice while its key "
+        "is being replaced; empty, and no `api_keys_file`: everybody. Others on the machine see "
+        "flags; better set the variable or the file",
+    )
+    api_keys_file: Path | None = Field(
+        default=None, description="file of such pairs, one a line, read at start; added to them"
+    )
+    admin_key: str = Field(
+        default="",
+        repr=False,
+        description="opens the routes under /admin/, and nothing else; empty: they are closed",
+    )
     log_format: Literal["auto", "json", "console"] = Field(
         default="auto", description="auto: console on a terminal, JSON lines elsewhere"
     )
@@ -159,6 +180,27 @@ class Settings(BaseSettings):
         if value == "bfloat16" and info.data.get("store_dtype") == "float32":
             raise ValueError("is bfloat16: set store_dtype to bfloat16 or int8 with it")
         return value
+
+    @field_validator("api_keys")
+    @classmethod
+    def _pairs(cls, value: str) -> str:
+        if value and not client_pairs(value, None):
+            raise ValueError("holds no name=key pair; leave it empty to let everybody in")
+        return value
+
+    @field_validator("api_keys_file")
+    @classmethod
+    def _more_pairs(cls, value: Path | None, info: ValidationInfo) -> Path | None:
+        client_pairs(info.data.get("api_keys", ""), value)
+        return value
+
+    @field_validator("admin_key")
+    @classmethod
+    def _key_of_its_own(cls, value: str, info: ValidationInfo) -> str:
+        pairs = client_pairs(info.data.get("api_keys", ""), info.data.get("api_keys_file"))
+        if value and value in (key for _, key in pairs):
+            raise ValueError("is an API key, too: take another")
+        return checked(value) if value else value
 
     @field_validator("history_url")
     @classmethod
@@ -182,9 +224,17 @@ class Settings(BaseSettings):
         del settings_cls, sources
         return (more["init_settings"], more["env_settings"])
 
+    def client_keys(self) -> Keys:
+        return Keys(client_pairs(self.api_keys, self.api_keys_file))
+
+    def admin_keys(self) -> Keys:
+        """The one, or none."""
+        return Keys([(ADMIN, self.admin_key)] if self.admin_key else [])
+
     def masked(self) -> dict[str, object]:
-        """Effective values for printing; credentials in URLs are left out."""
+        """Effective values for printing, without keys, and without credentials in URLs."""
         values = self.model_dump(mode="json")
+        values |= {name: "***" for name in _SECRETS if values[name]}
         values |= {"store": mask_url(self.store), "history_url": mask_url(self.history_url)}
         return values
 

@@ -12,6 +12,7 @@ import structlog
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.api.problems import answer
+from service.api.scope import header
 from service.errors import ServiceError, TooLarge
 from service.metrics import Metrics
 
@@ -31,7 +32,7 @@ class RequestScope:
             await self._app(scope, receive, send)
             return
         began = time.monotonic()
-        given = _header(scope, b"x-request-id")
+        given = header(scope, b"x-request-id").decode("latin-1")
         request_id = given if _SAFE_ID.fullmatch(given) else uuid.uuid4().hex
         scope.setdefault("state", {}).update(request_id=request_id, began_s=began)
         status: int | None = None
@@ -77,8 +78,8 @@ class BodyLimit:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        declared = _header(scope, b"content-length")
-        if declared.isascii() and declared.isdigit() and int(declared) > self._max_bytes:
+        declared = header(scope, b"content-length")
+        if declared.isdigit() and int(declared) > self._max_bytes:
             await self._refuse(scope, receive, send)
             return
         received = 0
@@ -108,7 +109,3 @@ class BodyLimit:
 
 class _TooMuch(BaseException):
     """Passes through handlers of Exception on its way out of the route."""
-
-
-def _header(scope: Scope, name: bytes) -> str:
-    return next((v.decode("latin-1") for k, v in scope["headers"] if k == name), "")

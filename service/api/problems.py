@@ -11,10 +11,17 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 from service.errors import (
+    DeadlineExceeded,
+    Forbidden,
     InvalidRequest,
     MethodNotAllowed,
     NotFound,
+    NotReady,
+    Overloaded,
     ServiceError,
+    TooLarge,
+    Unauthorized,
+    UnknownUser,
 )
 from service.schemas import Problem
 
@@ -22,17 +29,39 @@ _MAX_ERRORS = 20
 _MAX_FIELD = 200
 _KINDS: dict[int, type[ServiceError]] = {400: InvalidRequest, 405: MethodNotAllowed}
 
+_EXAMPLES: dict[int, ServiceError] = {
+    error.status: error
+    for error in (
+        Unauthorized("an API key is missing; send it as `Authorization: Bearer KEY`"),
+        Forbidden("admin routes are off; set an admin key (MFALCON_ADMIN_KEY) and restart"),
+        UnknownUser("no state is held for this user under the loaded checkpoint"),
+        TooLarge("num_results: 5000 exceeds the limit of 1000"),
+        InvalidRequest("user_id: Field required"),
+        Overloaded("128 of 128 requests are waiting", retry_after_s=1),
+        ServiceError("an unexpected error; the log has it under this request id"),
+        NotReady("the service is draining", retry_after_s=1),
+        DeadlineExceeded("the engine did not answer within the budget"),
+    )
+}
+
 PROBLEM_JSON = "application/problem+json"
 
 
 def responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """What a route documents for its error statuses."""
-    content = {PROBLEM_JSON: {"schema": Problem.model_json_schema()}}
-    return {status: {"description": "Problem", "content": content} for status in statuses}
+    """What a route documents for its error statuses, each with an example."""
+    schema = Problem.model_json_schema()
+    documented: dict[int | str, dict[str, Any]] = {}
+    for status in statuses:
+        error = _EXAMPLES[status]
+        content = {"schema": schema, "example": error.problem("0fb9c157", "/recommend")}
+        documented[status] = {"description": error.title, "content": {PROBLEM_JSON: content}}
+    return documented
 
 
 def answer(error: ServiceError, request_id: str, path: str) -> JSONResponse:
     headers = {}
+    if isinstance(error, Unauthorized):
+        headers["WWW-Authenticate"] = 'Bearer realm="mfalcon"'
     if error.retry_after_s is not None:
         headers["Retry-After"] = str(error.retry_after_s)
     return JSONResponse(
