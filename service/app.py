@@ -42,7 +42,11 @@ def create_app(settings: Settings, checkpoint: Checkpoint | None = None) -> Fast
     problems.install(app)
     clients = settings.client_keys()
     document.install(app, needs_keys=bool(clients))
-    app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes)
+    app.add_middleware(
+        BodyLimit,
+        max_bytes=settings.max_body_bytes,
+        timeout_s=settings.receive_timeout_ms / 1000,
+    )
     app.add_middleware(Guard, clients=clients, admin=settings.admin_keys())
     app.add_middleware(RequestScope, metrics=runtime.metrics)
 

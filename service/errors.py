@@ -5,6 +5,7 @@
     ├── Unauthorized        401  unauthorized        (WWW-Authenticate)
     ├── Forbidden           403  forbidden
     ├── UnknownUser         404  unknown_user
+    ├── TooSlow             408  too_slow
     ├── TooLarge            413  too_large
     ├── Overloaded          429  overloaded          (Retry-After)
     ├── NotReady            503  not_ready           (Retry-After)
@@ -73,6 +74,10 @@ class NotFound(ServiceError):
 
 class MethodNotAllowed(ServiceError):
     status, code, title = 405, "method_not_allowed", "Method not allowed"
+
+
+class TooSlow(ServiceError):
+    status, code, title = 408, "too_slow", "Too slow"
 
 
 class TooLarge(ServiceError):

@@ -144,6 +144,12 @@ class Settings(BaseSettings):
         ge=1024,
         description="largest request body, and answer of `history_url`, checked before parsing",
     )
+    receive_timeout_ms: float = Field(
+        default=10_000,
+        gt=0,
+        description="longest wait for a request's headers, and again for its body: a client slower "
+        "than that is cut off (408), so that it holds no connection for ever",
+    )
     max_candidates: int = Field(default=10_000, ge=1, description="most candidates in a request")
     max_events: int = Field(default=10_000, ge=1, description="most events in a request")
     max_results: int = Field(default=1000, ge=1, description="largest num_results")

@@ -3,6 +3,7 @@
 Never reads the body itself. Pure ASGI: nothing here buffers an answer.
 """
 
+import asyncio
 import re
 import time
 import uuid
@@ -13,7 +14,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.api.problems import answer
 from service.api.scope import header
-from service.errors import ServiceError, TooLarge
+from service.errors import ServiceError, TooLarge, TooSlow
 from service.metrics import Metrics
 
 _log = structlog.get_logger("mfalcon.http")
@@ -69,43 +70,61 @@ class RequestScope:
 
 
 class BodyLimit:
-    """Refuses a body over the limit before anything parses it."""
+    """Refuses a body that is too large or too slow before anything parses it."""
 
-    def __init__(self, app: ASGIApp, max_bytes: int) -> None:
-        self._app, self._max_bytes = app, max_bytes
+    def __init__(self, app: ASGIApp, max_bytes: int, timeout_s: float) -> None:
+        self._app, self._max_bytes, self._timeout_s = app, max_bytes, timeout_s
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        declared = header(scope, b"content-length")
-        if declared.isdigit() and int(declared) > self._max_bytes:
-            await self._refuse(scope, receive, send)
-            return
-        received = 0
+        try:
+            declared = header(scope, b"content-length")
+            if declared.isdigit() and int(declared) > self._max_bytes:
+                raise _Refused(self._too_large())
+            await self._app(scope, self._bounded(receive, scope["state"]["began_s"]), send)
+        except _Refused as refused:
+            response = answer(refused.error, scope["state"]["request_id"], scope["path"])
+            response.headers["Connection"] = "close"  # the rest is not read
+            await response(scope, receive, send)
 
-        async def counted() -> Message:
-            nonlocal received
-            message = await receive()
+    def _bounded(self, receive: Receive, began_s: float) -> Receive:
+        received, is_whole = 0, False
+
+        async def bounded() -> Message:
+            nonlocal received, is_whole
+            if is_whole:  # nothing can come but the end of the connection
+                return await receive()
+            try:
+                async with asyncio.timeout(began_s + self._timeout_s - time.monotonic()):
+                    message = await receive()
+            except TimeoutError:
+                raise _Refused(self._too_slow()) from None
             received += len(message.get("body", b""))
             if received > self._max_bytes:
-                raise _TooMuch
+                raise _Refused(self._too_large())
+            is_whole = not message.get("more_body", False)
             return message
 
-        try:
-            await self._app(scope, counted, send)
-        except _TooMuch:
-            await self._refuse(scope, receive, send)
+        return bounded
 
-    async def _refuse(self, scope: Scope, receive: Receive, send: Send) -> None:
-        error: ServiceError = TooLarge(
+    def _too_large(self) -> ServiceError:
+        return TooLarge(
             f"the body exceeds the limit of {self._max_bytes} bytes; send less, or raise the "
             "setting max_body_bytes (--max-body-bytes)"
         )
-        response = answer(error, scope["state"]["request_id"], scope["path"])
-        response.headers["Connection"] = "close"
-        await response(scope, receive, send)
+
+    def _too_slow(self) -> ServiceError:
+        return TooSlow(
+            f"the body was not here after {1000 * self._timeout_s:g} ms; send it faster, or raise "
+            "the setting receive_timeout_ms (--receive-timeout-ms)"
+        )
 
 
-class _TooMuch(BaseException):
+class _Refused(BaseException):
     """Passes through handlers of Exception on its way out of the route."""
+
+    def __init__(self, error: ServiceError) -> None:
+        super().__init__()
+        self.error = error

@@ -20,6 +20,7 @@ from service.errors import (
     Overloaded,
     ServiceError,
     TooLarge,
+    TooSlow,
     Unauthorized,
     UnknownUser,
 )
@@ -35,6 +36,7 @@ _EXAMPLES: dict[int, ServiceError] = {
         Unauthorized("an API key is missing; send it as `Authorization: Bearer KEY`"),
         Forbidden("admin routes are off; set an admin key (MFALCON_ADMIN_KEY) and restart"),
         UnknownUser("no state is held for this user under the loaded checkpoint"),
+        TooSlow("the body was not here after 10000 ms"),
         TooLarge("num_results: 5000 exceeds the limit of 1000"),
         InvalidRequest("user_id: Field required"),
         Overloaded("128 of 128 requests are waiting", retry_after_s=1),

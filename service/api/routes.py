@@ -24,7 +24,7 @@ from service.schemas import (
 
 router = APIRouter()
 UserPath = Annotated[str, Path(min_length=1, max_length=256)]
-_ERRORS = responses(413, 422, 429, 500, 503, 504)
+_ERRORS = responses(408, 413, 422, 429, 500, 503, 504)
 
 
 def _runtime(request: Request) -> Runtime:

@@ -22,7 +22,7 @@ def serve(
     import uvicorn
 
     from model.checkpoint import load
-    from service import logs
+    from service import listener, logs
     from service.app import create_app
     from service.preflight import check
 
@@ -34,8 +34,7 @@ def serve(
     note(f"mfalcon settings: {effective}")
     uvicorn.run(
         create_app(settings, checkpoint),
-        host=settings.host,
-        port=settings.port,
+        **listener.options(settings),
         log_level="warning",
         access_log=False,
         timeout_graceful_shutdown=30,
