@@ -7,6 +7,7 @@ from pathlib import Path
 
 from fastapi import FastAPI
 from fastapi.responses import FileResponse
+from starlette.middleware.cors import CORSMiddleware
 
 from model.checkpoint import Checkpoint
 from service.api import document, problems
@@ -14,7 +15,7 @@ from service.api.guard import Guard
 from service.api.middleware import BodyLimit, RequestScope
 from service.api.routes import router
 from service.runtime import Runtime
-from service.settings import Settings
+from service.settings import Settings, split_origins
 
 _DEMO_PAGE = Path(__file__).parent / "static" / "demo.html"
 
@@ -48,6 +49,14 @@ def create_app(settings: Settings, checkpoint: Checkpoint | None = None) -> Fast
         timeout_s=settings.receive_timeout_ms / 1000,
     )
     app.add_middleware(Guard, clients=clients, admin=settings.admin_keys())
+    if origins := split_origins(settings.cors_origins):
+        app.add_middleware(
+            CORSMiddleware,  # outside the guard: a browser asks without a key whether it may ask
+            allow_origins=origins,
+            allow_methods=["GET", "POST", "DELETE"],
+            allow_headers=["Authorization", "X-API-Key", "X-Request-ID", "X-Request-Timeout-Ms"],
+            expose_headers=["X-Request-ID", "Server-Timing", "Retry-After"],
+        )
     app.add_middleware(RequestScope, metrics=runtime.metrics)
 
     @app.get("/", include_in_schema=False)

@@ -62,21 +62,21 @@ def parse_pairs(text: str) -> list[tuple[str, str]]:
     return pairs
 
 
-def client_pairs(text: str, path: Path | None) -> list[tuple[str, str]]:
+def client_pairs(text: str, path: str = "") -> list[tuple[str, str]]:
     """Those of the text, and of the file if there is one.
 
     Raises:
         ValueError: either can not be used.
     """
-    pairs = parse_pairs(text) + (_read_pairs(path) if path is not None else [])
+    pairs = parse_pairs(text) + (_read_pairs(path) if path else [])
     if len({key for _, key in pairs}) < len(pairs):
         raise ValueError("a key is there twice: give each client keys of its own")
     return pairs
 
 
-def _read_pairs(path: Path) -> list[tuple[str, str]]:
+def _read_pairs(path: str) -> list[tuple[str, str]]:
     try:
-        text = path.read_text(encoding="ascii")
+        text = Path(path).read_text(encoding="ascii")
     except (OSError, UnicodeError) as error:
         what = error.strerror if isinstance(error, OSError) else "not ASCII"
         raise ValueError(f"{path} can not be read: {what}") from None

@@ -1,14 +1,15 @@
-"""Owns how connections are served: how much of a request's head is taken, and how long it may take.
+"""Owns how connections are served: under which certificate, and for how long and large a head.
 
 Never sees a request: what comes after the head is for the middleware to bound.
 """
 
+import ssl
 from asyncio import TimerHandle, Transport
 from typing import Any, Final
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from service.settings import Settings
+from service.settings import Settings, SettingsError
 
 MAX_HEAD_BYTES: Final = 64 << 10
 """Of a request line and its headers together: what h11 takes, and httptools does not bound."""
@@ -20,7 +21,34 @@ def options(settings: Settings) -> dict[str, Any]:
     class Bounded(_BoundedHttp):
         timeout_s = settings.receive_timeout_ms / 1000
 
-    return {"host": settings.host, "port": settings.port, "http": Bounded}
+    plain = {"host": settings.host, "port": settings.port, "http": Bounded}
+    names = ("ssl_certfile", "ssl_keyfile", "ssl_keyfile_password")
+    return plain | {name: getattr(settings, name) or None for name in names}
+
+
+def check_certificate(settings: Settings) -> None:
+    """
+    Raises:
+        SettingsError: there is a key and no certificate, or they can not be used together.
+    """
+    name, more = settings.ssl_certfile, settings.ssl_keyfile or settings.ssl_keyfile_password
+    if not name and not more:
+        return
+    wrong = "ssl_certfile (--ssl-certfile, MFALCON_SSL_CERTFILE):"
+    if not name:
+        raise SettingsError(f"{wrong} is missing; a key alone serves nothing")
+    try:
+        ssl.create_default_context(ssl.Purpose.CLIENT_AUTH).load_cert_chain(
+            # Always a password, or OpenSSL asks at the terminal.
+            name,
+            settings.ssl_keyfile or None,
+            lambda: settings.ssl_keyfile_password,
+        )
+    except (OSError, ValueError) as error:  # of which ssl.SSLError is one
+        raise SettingsError(
+            f"{wrong} {name}, with ssl_keyfile and ssl_keyfile_password, is not a certificate with "
+            f"its private key: {error}"
+        ) from None
 
 
 class _BoundedHttp(HttpToolsProtocol):

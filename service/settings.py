@@ -4,6 +4,7 @@ Precedence: flag, then `MFALCON_*` environment, then the `--config` file (TOML),
 Never reads settings at import time; the command line builds one `Settings` and passes it on.
 """
 
+import re
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,7 +22,8 @@ from model.errors import InputError, problems
 from service.keys import ADMIN, Keys, checked, client_pairs
 
 DEMO_CHECKPOINT = Path(service.__file__).parent.parent / "checkpoints" / "demo"
-_SECRETS = ("api_keys", "admin_key")
+_ORIGIN = re.compile(r"https?://[^/?#@\s*]+")
+_SECRETS = ("ssl_keyfile_password", "api_keys", "admin_key")
 _SCHEMES = (
     "redis://",
     "rediss://",
@@ -153,6 +155,22 @@ class Settings(BaseSettings):
     max_candidates: int = Field(default=10_000, ge=1, description="most candidates in a request")
     max_events: int = Field(default=10_000, ge=1, description="most events in a request")
     max_results: int = Field(default=1000, ge=1, description="largest num_results")
+    ssl_certfile: str = Field(
+        default="",
+        description="PEM file of the certificate to serve https:// with, and of those between it "
+        "and its authority; read at start; empty: http://",
+    )
+    ssl_keyfile: str = Field(
+        default="", description="PEM file of its private key, if the first does not hold it"
+    )
+    ssl_keyfile_password: str = Field(
+        default="", repr=False, description="of the private key, if it is encrypted"
+    )
+    cors_origins: str = Field(
+        default="",
+        description="origins whose pages a browser lets ask, such as https://shop.example, "
+        "separated by commas, or * for all; empty: none but the service's own",
+    )
     api_keys: str = Field(
         default="",
         repr=False,
@@ -160,8 +178,8 @@ class Settings(BaseSettings):
         "is being replaced; empty, and no `api_keys_file`: everybody. Others on the machine see "
         "flags; better set the variable or the file",
     )
-    api_keys_file: Path | None = Field(
-        default=None, description="file of such pairs, one a line, read at start; added to them"
+    api_keys_file: str = Field(
+        default="", description="file of such pairs, one a line, read at start; added to them"
     )
     admin_key: str = Field(
         default="",
@@ -187,23 +205,31 @@ class Settings(BaseSettings):
             raise ValueError("is bfloat16: set store_dtype to bfloat16 or int8 with it")
         return value
 
+    @field_validator("cors_origins")
+    @classmethod
+    def _origins(cls, value: str) -> str:
+        for origin in split_origins(value):
+            if origin != "*" and not _ORIGIN.fullmatch(origin):
+                raise ValueError("is * or origins without a path, such as https://shop.example")
+        return value
+
     @field_validator("api_keys")
     @classmethod
     def _pairs(cls, value: str) -> str:
-        if value and not client_pairs(value, None):
+        if value and not client_pairs(value):
             raise ValueError("holds no name=key pair; leave it empty to let everybody in")
         return value
 
     @field_validator("api_keys_file")
     @classmethod
-    def _more_pairs(cls, value: Path | None, info: ValidationInfo) -> Path | None:
+    def _more_pairs(cls, value: str, info: ValidationInfo) -> str:
         client_pairs(info.data.get("api_keys", ""), value)
         return value
 
     @field_validator("admin_key")
     @classmethod
     def _key_of_its_own(cls, value: str, info: ValidationInfo) -> str:
-        pairs = client_pairs(info.data.get("api_keys", ""), info.data.get("api_keys_file"))
+        pairs = client_pairs(info.data.get("api_keys", ""), info.data.get("api_keys_file", ""))
         if value and value in (key for _, key in pairs):
             raise ValueError("is an API key, too: take another")
         return checked(value) if value else value
@@ -266,6 +292,10 @@ def load_settings(flags: dict[str, Any], config: Path | None = None) -> Settings
         raise SettingsError("; ".join(lines)) from error
     except ValueError as error:  # a malformed TOML file
         raise SettingsError(f"--config: {config}: {error}") from error
+
+
+def split_origins(text: str) -> list[str]:
+    return [origin.strip() for origin in text.split(",") if origin.strip()]
 
 
 def mask_url(url: str) -> str:

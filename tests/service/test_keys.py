@@ -155,7 +155,7 @@ def test_all_digests_are_compared_in_constant_time(monkeypatch: pytest.MonkeyPat
         return a == b
 
     monkeypatch.setattr(hmac, "compare_digest", compare)
-    keys = Keys(client_pairs(PAIRS, None))
+    keys = Keys(client_pairs(PAIRS))
     for key in (OLD, OTHER, "x", "x" * 10_000):
         compared.clear()
         keys.client(key.encode())
@@ -165,7 +165,7 @@ def test_all_digests_are_compared_in_constant_time(monkeypatch: pytest.MonkeyPat
 async def test_keys_come_from_a_file_beside_the_setting(tmp_path: Path) -> None:
     path = tmp_path / "keys"
     path.write_text(f"# of the shop\nshop={OLD}\n\n  shop={NEW}\n")
-    async with asking(api_keys=f"app={OTHER}", api_keys_file=path) as client:
+    async with asking(api_keys=f"app={OTHER}", api_keys_file=str(path)) as client:
         for key, name in ((OLD, "shop"), (NEW, "shop"), (OTHER, "app")):
             assert (await client.get("/whoami", headers=bearer(key))).json() == name
         assert (await client.get("/whoami")).status_code == 401
@@ -210,14 +210,14 @@ def test_a_wrong_file_of_keys_is_refused_without_being_quoted(
     if content is not None:
         path.write_bytes(content)
     with pytest.raises(SettingsError, match=r"api_keys_file \(--") as raised:
-        load_settings({"api_keys_file": path})
+        load_settings({"api_keys_file": str(path)})
     assert "hush" not in str(raised.value)
 
 
 def test_the_admin_key_is_nobody_elses(tmp_path: Path) -> None:
     path = tmp_path / "keys"
     path.write_text(f"shop={OLD}")
-    for flags in ({"api_keys": PAIRS}, {"api_keys_file": path}):
+    for flags in ({"api_keys": PAIRS}, {"api_keys_file": str(path)}):
         with pytest.raises(SettingsError, match=r"admin_key .*take another"):
             load_settings(flags | {"admin_key": OLD})
 
