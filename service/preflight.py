@@ -4,7 +4,7 @@ import torch
 
 from cache import RedisStore
 from model.checkpoint import CONFIG
-from service.listener import check_certificate
+from service.connections import check_certificate
 from service.settings import Settings, SettingsError
 
 

@@ -22,7 +22,7 @@ def serve(
     import uvicorn
 
     from model.checkpoint import load
-    from service import listener, logs
+    from service import connections, logs
     from service.app import create_app
     from service.preflight import check
 
@@ -34,7 +34,9 @@ def serve(
     note(f"mfalcon settings: {effective}")
     uvicorn.run(
         create_app(settings, checkpoint),
-        **listener.options(settings),
+        host=settings.host,
+        port=settings.port,
+        **connections.options(settings),
         log_level="warning",
         access_log=False,
         timeout_graceful_shutdown=30,

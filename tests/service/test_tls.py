@@ -10,7 +10,7 @@ import pytest
 from service.preflight import check
 from service.settings import SettingsError, load_settings
 from tests.certificates import Certificates, make_certificates
-from tests.service.test_listener import listening
+from tests.service.test_connections import listening
 
 pytestmark = pytest.mark.anyio
 

@@ -8,24 +8,25 @@ from typing import Any
 import pytest
 import uvicorn
 
-from service import listener
+from service import connections
 from service.app import create_app
 from service.settings import load_settings
 
 pytestmark = pytest.mark.anyio
 
 HEAD = b"GET /health/live HTTP/1.1\r\nHost: mfalcon\r\n"
-MUCH = listener.MAX_HEAD_BYTES
+MUCH = connections.MAX_HEAD_BYTES
 
 
 @asynccontextmanager
 async def listening(**flags: Any) -> AsyncIterator[int]:
     """The port of an app that was not started: enough to be asked whether it is alive."""
-    settings = load_settings({"port": 0} | flags)
+    settings = load_settings(flags)
     server = uvicorn.Server(
         uvicorn.Config(
             create_app(settings),
-            **listener.options(settings),
+            port=0,
+            **connections.options(settings),
             lifespan="off",
             log_level="critical",
         )

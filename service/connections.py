@@ -16,14 +16,13 @@ MAX_HEAD_BYTES: Final = 64 << 10
 
 
 def options(settings: Settings) -> dict[str, Any]:
-    """For `uvicorn.run`."""
+    """For `uvicorn.Config`."""
 
     class Bounded(_BoundedHttp):
         timeout_s = settings.receive_timeout_ms / 1000
 
-    plain = {"host": settings.host, "port": settings.port, "http": Bounded}
     names = ("ssl_certfile", "ssl_keyfile", "ssl_keyfile_password")
-    return plain | {name: getattr(settings, name) or None for name in names}
+    return {"http": Bounded} | {name: getattr(settings, name) or None for name in names}
 
 
 def check_certificate(settings: Settings) -> None:
