@@ -3,10 +3,15 @@
 Strict: a number is not taken for a string nor a string for a number.
 """
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Annotated, Literal, NotRequired
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, GetCoreSchemaHandler, ValidationError
+from pydantic_core import core_schema
 from typing_extensions import TypedDict
+
+from service.errors import InvalidRequest
 
 UserId = Annotated[
     str,
@@ -73,6 +78,45 @@ class RecommendRequest(_WithEvents):
 
 class EventsRequest(_WithEvents):
     pass
+
+
+@dataclass(frozen=True)
+class _Entry:
+    """One request of many: what is wrong with it is kept for its own answer and fails no other."""
+
+    model: type[_Request]
+
+    def __get_pydantic_core_schema__(
+        self, _: object, handler: GetCoreSchemaHandler
+    ) -> core_schema.CoreSchema:
+        plain = handler.generate_schema(self.model)
+        return core_schema.no_info_wrap_validator_function(_or_error, plain)
+
+
+def _or_error(value: object, validate: Callable[[object], _Request]) -> _Request | InvalidRequest:
+    try:
+        return validate(value)
+    except ValidationError as error:
+        return InvalidRequest.of((found["loc"], found["msg"]) for found in error.errors())
+
+
+class RecommendBatch(_Request):
+    """Each entry is served and counted as a `POST /recommend` of its own."""
+
+    requests: list[Annotated[RecommendRequest | InvalidRequest, _Entry(RecommendRequest)]] = Field(
+        min_length=1, description="those of one user are served in this order"
+    )
+    budget_ms: float | None = Field(
+        default=None, gt=0, allow_inf_nan=False, description="latency budget of all together"
+    )
+
+
+class EventsBatch(_Request):
+    """Each entry is stored and counted as a `POST /events` of its own."""
+
+    requests: list[Annotated[EventsRequest | InvalidRequest, _Entry(EventsRequest)]] = Field(
+        min_length=1, description="those of one user are stored in this order"
+    )
 
 
 class RankedItem(TypedDict):
@@ -169,4 +213,21 @@ class Problem(_Answer):
     instance: str
     code: str
     request_id: str
+    retry_after_s: int | None = Field(default=None, description="as the header Retry-After")
     errors: list[dict[str, str]] | None = None
+
+
+class RecommendBatchResponse(_Answer):
+    request_id: str
+    results: list[RecommendResponse | Problem] = Field(
+        description="one for each of `requests`, in their order: its answer, or its problem, which "
+        "has a `code`"
+    )
+
+
+class EventsBatchResponse(_Answer):
+    request_id: str
+    results: list[EventsResponse | Problem] = Field(
+        description="one for each of `requests`, in their order: its answer, or its problem, which "
+        "has a `code`"
+    )

@@ -154,6 +154,12 @@ class Settings(BaseSettings):
     )
     max_candidates: int = Field(default=10_000, ge=1, description="most candidates in a request")
     max_events: int = Field(default=10_000, ge=1, description="most events in a request")
+    max_batch_users: int = Field(
+        default=64,
+        ge=1,
+        description="most entries in a request of /recommend/batch or /events/batch; each counts "
+        "in the queue like a request of its own: more than `max_queue` are never all served",
+    )
     max_results: int = Field(default=1000, ge=1, description="largest num_results")
     ssl_certfile: str = Field(
         default="",

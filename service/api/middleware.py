@@ -14,7 +14,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.api.problems import answer
 from service.api.scope import header
-from service.errors import ServiceError, TooLarge, TooSlow
+from service.errors import ServiceError, TooLarge, TooSlow, Unexpected
 from service.metrics import Metrics
 
 _log = structlog.get_logger("mfalcon.http")
@@ -54,8 +54,7 @@ class RequestScope:
             _log.error("internal_error", request_id=request_id, exc_info=error)
             if status is not None:
                 raise  # half an answer is out; the server cuts the connection
-            problem = ServiceError("an unexpected error; the log has it under this request id")
-            await answer(problem, request_id, scope["path"])(scope, receive, send_with_id)
+            await answer(Unexpected(), request_id, scope["path"])(scope, receive, send_with_id)
         finally:
             self._done(scope, request_id, status, time.monotonic() - began)
 

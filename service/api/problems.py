@@ -22,12 +22,11 @@ from service.errors import (
     TooLarge,
     TooSlow,
     Unauthorized,
+    Unexpected,
     UnknownUser,
 )
 from service.schemas import Problem
 
-_MAX_ERRORS = 20
-_MAX_FIELD = 200
 _KINDS: dict[int, type[ServiceError]] = {400: InvalidRequest, 405: MethodNotAllowed}
 
 _EXAMPLES: dict[int, ServiceError] = {
@@ -40,7 +39,7 @@ _EXAMPLES: dict[int, ServiceError] = {
         TooLarge("num_results: 5000 exceeds the limit of 1000"),
         InvalidRequest("user_id: Field required"),
         Overloaded("128 of 128 requests are waiting", retry_after_s=1),
-        ServiceError("an unexpected error; the log has it under this request id"),
+        Unexpected(),
         NotReady("the service is draining", retry_after_s=1),
         DeadlineExceeded("the engine did not answer within the budget"),
     )
@@ -78,7 +77,8 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(RequestValidationError)
     async def validation_error(request: Request, error: RequestValidationError) -> JSONResponse:
-        return answer(_invalid(error), request.state.request_id, request.url.path)
+        wrong = ((problem["loc"][1:], problem["msg"]) for problem in error.errors())
+        return answer(InvalidRequest.of(wrong), request.state.request_id, request.url.path)
 
     @app.exception_handler(HTTPException)
     async def http_error(request: Request, error: HTTPException) -> JSONResponse:
@@ -87,16 +87,3 @@ def install(app: FastAPI) -> None:
         response = answer(kind(detail), request.state.request_id, request.url.path)
         response.headers.update(error.headers or {})
         return response
-
-
-def _invalid(error: RequestValidationError) -> InvalidRequest:
-    problems = [
-        {
-            # Names come from the request, at whatever length.
-            "field": ".".join(str(part) for part in problem["loc"][1:])[:_MAX_FIELD] or "body",
-            "message": problem["msg"],
-        }
-        for problem in error.errors()[:_MAX_ERRORS]
-    ]
-    first = problems[0]
-    return InvalidRequest(f"{first['field']}: {first['message']}", errors=problems)

@@ -81,6 +81,7 @@ WRONG: list[tuple[str, Any]] = [
     ("receive_timeout_ms", 0),
     ("max_candidates", 0),
     ("max_events", 0),
+    ("max_batch_users", 0),
     ("max_results", 0),
     ("log_format", "xml"),
 ]
