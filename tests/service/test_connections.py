@@ -163,3 +163,12 @@ async def test_a_body_longer_than_its_length_is_cut_there() -> None:
         assert answers.startswith(b"HTTP/1.1 4") or answers.startswith(b"HTTP/1.1 503 ")
         assert b"smuggled" not in answers
         assert answers.count(b"HTTP/1.1 200") == 0
+
+
+async def test_a_web_socket_is_refused() -> None:
+    async with listening() as port:
+        upgrade = b"Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
+        key = b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+        for path in (b"/recommend", b"/health/live", b"/admin/reload"):
+            head = HEAD.replace(b"/health/live", path)
+            assert (await told(port, head + upgrade + key)).startswith(b"HTTP/1.1 403 ")
