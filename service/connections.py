@@ -74,8 +74,8 @@ class _BoundedHttp(HttpToolsProtocol):
         self._is_in_head = False
         self._stop_timer()
         size = len(self.url) + sum(len(name) + len(value) for name, value in self.headers)
-        if size > MAX_HEAD_BYTES:  # came in one piece
-            raise ValueError("the parser hands it on as a request that is not to be had")
+        if size > MAX_HEAD_BYTES:  # it came in one piece
+            raise ValueError("too long a head")  # which the parser makes a 400 of
         super().on_headers_complete()
 
     def data_received(self, data: bytes) -> None:

@@ -3,15 +3,12 @@
 Strict: a number is not taken for a string nor a string for a number.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Annotated, Literal, NotRequired
+from typing import Annotated, Any, Literal, NotRequired
 
-from pydantic import BaseModel, ConfigDict, Field, GetCoreSchemaHandler, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, GetCoreSchemaHandler, model_validator
 from pydantic_core import core_schema
 from typing_extensions import TypedDict
-
-from service.errors import InvalidRequest
 
 UserId = Annotated[
     str,
@@ -20,11 +17,20 @@ UserId = Annotated[
 ItemId = Annotated[str, Field(min_length=1, max_length=256)]
 Tier = Literal["device", "memory", "redis"]
 
+_MAX_FIELDS = 128
 _LATEST_SECOND = 32_503_680_000  # the year 3000; larger numbers are milliseconds
 
 
 class _Request(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _few_fields(cls, given: Any) -> Any:
+        # Each unknown field is an error of its own: a large body of them takes a second to list.
+        if isinstance(given, dict) and len(given) > _MAX_FIELDS:
+            raise ValueError(f"has more than {_MAX_FIELDS} fields")
+        return given
 
 
 class _Answer(BaseModel):
@@ -72,7 +78,9 @@ class RecommendRequest(_WithEvents):
         default=None, ge=0, description="events the caller knows of; holding fewer is told"
     )
     include: list[Literal["metadata", "parts"]] = Field(
-        default=[], description="metadata: columns of items.csv; parts: the retrieval score"
+        default=[],
+        fail_fast=True,
+        description="metadata: columns of items.csv; parts: the retrieval score",
     )
 
 
@@ -81,29 +89,25 @@ class EventsRequest(_WithEvents):
 
 
 @dataclass(frozen=True)
-class _Entry:
-    """One request of many: what is wrong with it is kept for its own answer and fails no other."""
+class _Unread:
+    """Documented as the model, and read as it only once the number of entries is known to be in
+    bounds, each by itself: what is wrong with one fails no other."""
 
     model: type[_Request]
 
     def __get_pydantic_core_schema__(
         self, _: object, handler: GetCoreSchemaHandler
     ) -> core_schema.CoreSchema:
-        plain = handler.generate_schema(self.model)
-        return core_schema.no_info_wrap_validator_function(_or_error, plain)
-
-
-def _or_error(value: object, validate: Callable[[object], _Request]) -> _Request | InvalidRequest:
-    try:
-        return validate(value)
-    except ValidationError as error:
-        return InvalidRequest.of((found["loc"], found["msg"]) for found in error.errors())
+        # The document is made of the first, parsed bodies are validated by the second.
+        return core_schema.json_or_python_schema(
+            handler.generate_schema(self.model), core_schema.any_schema()
+        )
 
 
 class RecommendBatch(_Request):
     """Each entry is served and counted as a `POST /recommend` of its own."""
 
-    requests: list[Annotated[RecommendRequest | InvalidRequest, _Entry(RecommendRequest)]] = Field(
+    requests: list[Annotated[object, _Unread(RecommendRequest)]] = Field(
         min_length=1, description="those of one user are served in this order"
     )
     budget_ms: float | None = Field(
@@ -114,7 +118,7 @@ class RecommendBatch(_Request):
 class EventsBatch(_Request):
     """Each entry is stored and counted as a `POST /events` of its own."""
 
-    requests: list[Annotated[EventsRequest | InvalidRequest, _Entry(EventsRequest)]] = Field(
+    requests: list[Annotated[object, _Unread(EventsRequest)]] = Field(
         min_length=1, description="those of one user are stored in this order"
     )
 

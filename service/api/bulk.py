@@ -9,18 +9,20 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar
 
 import structlog
+from pydantic import BaseModel, ValidationError
 
 from service.errors import InvalidRequest, ServiceError, Unexpected
 from service.schemas import Problem
 
 _log = structlog.get_logger("mfalcon.http")
 
-R = TypeVar("R")
+R = TypeVar("R", bound=BaseModel)
 A = TypeVar("A")
 
 
 async def each(
-    entries: Sequence[R | InvalidRequest],
+    entries: Sequence[object],
+    model: type[R],
     serve: Callable[[R], Awaitable[A]],
     *,
     request_id: str,
@@ -31,11 +33,9 @@ async def each(
     Those of one user take their turns in that order.
     """
 
-    async def one(place: int, entry: R | InvalidRequest) -> A | Problem:
+    async def one(place: int, entry: object) -> A | Problem:
         try:
-            if isinstance(entry, InvalidRequest):
-                raise entry
-            return await serve(entry)
+            return await serve(_read(model, entry))
         except ServiceError as error:
             found = error
         except Exception as error:
@@ -44,3 +44,11 @@ async def each(
         return Problem(**found.problem(request_id, f"{path}#/requests/{place}"))
 
     return await asyncio.gather(*(one(*entry) for entry in enumerate(entries)))
+
+
+def _read(model: type[R], entry: object) -> R:
+    try:
+        return model.model_validate(entry)
+    except ValidationError as error:
+        found = error.errors(include_url=False, include_context=False, include_input=False)
+        raise InvalidRequest.of((wrong["loc"], wrong["msg"]) for wrong in found) from None

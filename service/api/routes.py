@@ -71,7 +71,9 @@ async def recommend_batch(body: RecommendBatch, request: Request) -> RecommendBa
         deadline = shared if own is None else min(shared, Deadline.after_ms(own, since_s=began_s))
         return await recommender.recommend(entry, request_id, deadline)
 
-    results = await each(body.requests, serve, request_id=request_id, path=request.url.path)
+    results = await each(
+        body.requests, RecommendRequest, serve, request_id=request_id, path=request.url.path
+    )
     return RecommendBatchResponse(request_id=request_id, results=results)
 
 
@@ -85,7 +87,9 @@ async def events_batch(body: EventsBatch, request: Request) -> EventsBatchRespon
     async def serve(entry: EventsRequest) -> EventsResponse:
         return await recommender.add_events(entry, request_id)
 
-    results = await each(body.requests, serve, request_id=request_id, path=request.url.path)
+    results = await each(
+        body.requests, EventsRequest, serve, request_id=request_id, path=request.url.path
+    )
     return EventsBatchResponse(request_id=request_id, results=results)
 
 

@@ -1,10 +1,13 @@
 """Bodies made to cost more than they should: deep, long, slow, or other than they say."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
+from typing import Any
 
 import pytest
+from fastapi.exceptions import RequestValidationError
 
+from service.schemas import RecommendRequest
 from tests.service.builders import Service, make_events
 from tests.service.test_middleware import JSON_TYPE
 from tests.service.test_problems import assert_problem
@@ -26,6 +29,10 @@ BODIES = {
     "half a surrogate": b'{"user_id": "\\ud800"}',
     "not UTF-8": b'{"user_id": "\xff"}',
     "many fields": b"{" + b",".join(b'"x%d": 1' % n for n in range(DEEP)) + b"}",
+    "many fields in a field": b'{"user_id": "u", "events": [{'
+    + b",".join(b'"x%d": 1' % n for n in range(DEEP))
+    + b"}]}",
+    "many wrong inclusions": b'{"user_id": "u", "include": [' + b"1," * DEEP + b"1]}",
     "many wrong events": b'{"user_id": "u", "events": [' + b"1," * DEEP + b"1]}",
     "nothing": b"",
 }
@@ -61,3 +68,40 @@ async def test_a_slow_body_holds_no_turn_and_its_deadline_runs(service: Service)
     others_are_served.set()
     response = await late
     assert response.status_code == 504 or response.json()["complete"] is False
+
+
+MANY_ERRORS = {name: BODIES[name] for name in BODIES if name.startswith("many")}
+
+
+@pytest.mark.parametrize("body", MANY_ERRORS.values(), ids=MANY_ERRORS)
+async def test_a_body_full_of_errors_is_not_searched_for_all_of_them(
+    service: Service, monkeypatch: pytest.MonkeyPatch, body: bytes
+) -> None:
+    """Listing each of a hundred thousand would stop the event loop for seconds."""
+    counts = []
+    told = RequestValidationError.__init__
+
+    def count(self: RequestValidationError, errors: Sequence[Any], **more: Any) -> None:
+        counts.append(len(errors))
+        told(self, errors, **more)
+
+    monkeypatch.setattr(RequestValidationError, "__init__", count)
+    response = await service.client.post("/recommend", content=body, headers=JSON_TYPE)
+    assert_problem(response, 422, "invalid_request")
+    assert counts[0] <= 128
+    batch = b'{"requests": [' + body + b"]}"
+    response = await service.client.post("/recommend/batch", content=batch, headers=JSON_TYPE)
+    (problem,) = response.json()["results"]
+    assert problem["code"] == "invalid_request"
+
+
+async def test_a_batch_of_too_many_is_not_read(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def read(*_: object) -> None:
+        raise AssertionError
+
+    monkeypatch.setattr(RecommendRequest, "model_validate", read)
+    body = b'{"requests": [' + b"1," * DEEP + b"1]}"
+    response = await service.client.post("/recommend/batch", content=body, headers=JSON_TYPE)
+    assert_problem(response, 413, "too_large")
