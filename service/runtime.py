@@ -29,6 +29,7 @@ from service.recommender import Parts, Recommender
 from service.scheduler import EngineThread
 from service.settings import Settings, mask_url
 from service.states import UserStates
+from service.status_line import StatusLine
 from service.store_watch import StoreWatch
 from service.warmup import warm_up
 
@@ -47,9 +48,12 @@ class Runtime:
         self._checkpoint = checkpoint
         self.lifecycle = Lifecycle()
         self._watch = StoreWatch(self.metrics)
+        self._status = StatusLine(self.metrics.registry, settings.status_every_s)
         self._embedded: EmbeddedValkey | None = None
         self._thread: EngineThread | None = None
         self._recommender: Recommender | None = None
+        self.metrics.ready.set_function(lambda: self.lifecycle.phase is Phase.READY and self.alive)
+        self.metrics.alive.set_function(lambda: self.alive)
 
     async def start(self) -> None:
         """
@@ -75,7 +79,7 @@ class Runtime:
         dtype = Dtype.named(settings.store_dtype)
         codec = StateCodec(checkpoint.config, fingerprint, engine.pool, dtype)
         device = DeviceTier(settings.device_cache_bytes)
-        self.metrics.watch_evictions("device", lambda: device.evictions)
+        self.metrics.watch_tier("device", lambda: device.num_bytes, lambda: device.evictions)
         states = UserStates(
             self._open_store(),
             codec,
@@ -95,8 +99,9 @@ class Runtime:
                 metrics=self.metrics,
             )
         )
-        self.metrics.info.labels(version("mfalcon"), checkpoint.name, fingerprint.hex()).set(1)
+        self.metrics.serves(checkpoint.name, fingerprint.hex())
         self.lifecycle.enter(Phase.READY)
+        self._status.begin()
         _log.info(
             "ready",
             checkpoint=checkpoint.name,
@@ -117,6 +122,7 @@ class Runtime:
         if self._thread is not None:
             await self._thread.close()
         await self._watch.close()
+        await self._status.close()
         if self._recommender is not None:
             await self._recommender.close()
         if self._embedded is not None:
@@ -168,7 +174,7 @@ class Runtime:
                 url = "memory"
         if url == "memory":
             memory = MemoryStore(settings.store_memory_bytes, settings.state_ttl_s)
-            self.metrics.watch_evictions("memory", lambda: memory.evictions)
+            self.metrics.watch_tier("memory", lambda: memory.num_bytes, lambda: memory.evictions)
             return memory
         store = RedisStore.from_url(
             url,

@@ -141,6 +141,12 @@ class Settings(BaseSettings):
     max_candidates: int = Field(default=10_000, ge=1, description="most candidates in a request")
     max_events: int = Field(default=10_000, ge=1, description="most events in a request")
     max_results: int = Field(default=1000, ge=1, description="largest num_results")
+    status_every_s: float = Field(
+        default=10,
+        ge=0,
+        description="seconds between two lines in the log on how the service is doing, if it was "
+        "asked anything; 0: never",
+    )
     log_format: Literal["auto", "json", "console"] = Field(
         default="auto", description="auto: console on a terminal, JSON lines elsewhere"
     )
