@@ -32,6 +32,7 @@ class Metrics:
         self._add_states(registry)
         self._add_engine(registry)
         self._add_store(registry)
+        self._add_shadow(registry)
 
     def _add_process(self, registry: CollectorRegistry) -> None:
         ProcessCollector(registry=registry)  # its memory, processor time and open files
@@ -187,6 +188,30 @@ class Metrics:
             "mfalcon_store_breaker_changes",
             "Changes of a Redis server's circuit breaker, by the state after it",
             ["state"],
+            registry=registry,
+        )
+
+    def _add_shadow(self, registry: CollectorRegistry) -> None:
+        self.shadow_checks = Counter(
+            "mfalcon_shadow_checks",
+            "Answers taken to be compared with the oracle: equal, or as near as the dtypes allow; "
+            "differs; skipped: too many, too long a history, or no oracle",
+            ["outcome"],
+            registry=registry,
+        )
+        self.shadow_differences = Histogram(
+            "mfalcon_shadow_difference",
+            "Largest difference to the oracle of an answer compared: of logits in float32, else in "
+            "shares of the largest logit",
+            buckets=tuple(10.0**k for k in range(-8, 2)),
+            registry=registry,
+        )
+        self.shadow_largest = Gauge(
+            "mfalcon_shadow_largest_difference", "Of all answers compared", registry=registry
+        )
+        self.shadow_allowed = Gauge(
+            "mfalcon_shadow_allowed_difference",
+            "Beyond it an answer is wrong; in the unit of the others",
             registry=registry,
         )
 

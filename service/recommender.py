@@ -33,6 +33,7 @@ from service.schemas import (
 )
 from service.serving import Ask, Serving
 from service.settings import Settings
+from service.shadow import Shadow
 from service.states import Loaded, UserStates
 from service.updates import Applied, Offer, Unstored, Updates
 
@@ -48,6 +49,7 @@ class Parts:
     thread: EngineThread
     states: UserStates
     provider: HistoryProvider | None
+    shadow: Shadow | None
     settings: Settings
     metrics: Metrics
 
@@ -67,6 +69,7 @@ class Recommender:
             parts.metrics,
             min_retrieved=parts.settings.retrieval_candidates,
         )
+        self.shadow = parts.shadow
         self._answering = Answering(parts.checkpoint, parts.engine, parts.metrics)
         self._writes: set[asyncio.Task[None]] = set()
 
@@ -94,6 +97,8 @@ class Recommender:
                 # Answered first, written behind; the user's next request waits for the write.
                 state = None if served.ranking is None else served.ranking.state
                 turn.lasts_until(self._write_behind(request.user_id, loaded, applied, state))
+        if self.shadow is not None and served.ranking is not None:
+            self.shadow.offer(request_id, served.ranking, served.job.request_time)
         return self._answering.answer(
             request,
             served.job,
@@ -133,9 +138,11 @@ class Recommender:
             await asyncio.wait(self._writes)
 
     async def close(self) -> None:
-        """Let go of the store and of the history provider."""
+        """Let go of the store, of the history provider and of the oracle."""
         await self.states.close()
         await self._backfill.close()
+        if self.shadow is not None:
+            await self.shadow.close()
 
     def _write_behind(
         self, user_id: str, loaded: Loaded, applied: Applied, state: UserState | None

@@ -21,13 +21,16 @@ from service.codec import StateCodec
 from service.device_tier import DeviceTier
 from service.embedded import EmbeddedUnavailable, EmbeddedValkey
 from service.errors import NotReady
+from service.exactness import Allowed
 from service.history_provider import HistoryProvider
 from service.lifecycle import Lifecycle, Phase
 from service.metrics import Metrics
+from service.oracle_process import OracleProcess
 from service.ranker import Ranker
 from service.recommender import Parts, Recommender
 from service.scheduler import EngineThread
 from service.settings import Settings, mask_url
+from service.shadow import Shadow
 from service.states import UserStates
 from service.status_line import StatusLine
 from service.store_watch import StoreWatch
@@ -95,6 +98,7 @@ class Runtime:
                 thread=self._thread,
                 states=states,
                 provider=self._open_provider(checkpoint),
+                shadow=self._shadow(self._thread, fingerprint),
                 settings=settings,
                 metrics=self.metrics,
             )
@@ -195,6 +199,18 @@ class Runtime:
             timeout_s=settings.history_timeout_ms / 1000,
             max_bytes=settings.max_body_bytes,
             metrics=self.metrics,
+        )
+
+    def _shadow(self, thread: EngineThread, fingerprint: bytes) -> Shadow | None:
+        settings = self.settings
+        if not settings.shadow_share:
+            return None
+        return Shadow(
+            OracleProcess(settings.checkpoint, fingerprint),
+            self.metrics,
+            share=settings.shadow_share,
+            allowed=Allowed.of(settings.dtype, settings.store_dtype),
+            is_idle=lambda: not thread.depth,
         )
 
 

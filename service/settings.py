@@ -141,6 +141,14 @@ class Settings(BaseSettings):
     max_candidates: int = Field(default=10_000, ge=1, description="most candidates in a request")
     max_events: int = Field(default=10_000, ge=1, description="most events in a request")
     max_results: int = Field(default=1000, ge=1, description="largest num_results")
+    shadow_share: float = Field(
+        default=0,
+        ge=0,
+        le=1,
+        description="share of the answers of which some scores are compared with the oracle's, in "
+        "a process of lowest priority with its own copy of the checkpoint, while no request waits "
+        "for the engine; 0: none",
+    )
     status_every_s: float = Field(
         default=10,
         ge=0,

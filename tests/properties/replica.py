@@ -47,6 +47,7 @@ class Replica:
                 thread=model.thread,
                 states=self._states,
                 provider=None,
+                shadow=None,
                 settings=SETTINGS,
                 metrics=metrics,
             )
