@@ -26,7 +26,7 @@ COPY pyproject.toml hatch_build.py README.md LICENSE ./
 COPY service service
 COPY model model
 COPY cache cache
-RUN /opt/mfalcon/bin/pip install --no-cache-dir -c constraints.txt ${PIP_ARGS} .
+RUN /opt/mfalcon/bin/pip install --no-cache-dir -c constraints.txt ${PIP_ARGS} '.[otel]'
 
 FROM python:3.12-slim AS base-cpu
 RUN apt-get update && apt-get install -y --no-install-recommends libgomp1 && rm -rf /var/lib/apt/lists/*

@@ -7,6 +7,7 @@ import asyncio
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import structlog
@@ -37,6 +38,9 @@ from service.shadow import Shadow
 from service.states import Loaded, UserStates
 from service.updates import Applied, Offer, Unstored, Updates
 
+if TYPE_CHECKING:
+    from service.otel import Tracing
+
 _log = structlog.get_logger("mfalcon.recommender")
 
 
@@ -50,6 +54,7 @@ class Parts:
     states: UserStates
     provider: HistoryProvider | None
     shadow: Shadow | None
+    tracing: "Tracing | None"
     settings: Settings
     metrics: Metrics
 
@@ -69,7 +74,7 @@ class Recommender:
             parts.metrics,
             min_retrieved=parts.settings.retrieval_candidates,
         )
-        self.shadow = parts.shadow
+        self.shadow, self._tracing = parts.shadow, parts.tracing
         self._answering = Answering(parts.checkpoint, parts.engine, parts.metrics)
         self._writes: set[asyncio.Task[None]] = set()
 
@@ -99,7 +104,7 @@ class Recommender:
                 turn.lasts_until(self._write_behind(request.user_id, loaded, applied, state))
         if self.shadow is not None and served.ranking is not None:
             self.shadow.offer(request_id, served.ranking, served.job.request_time)
-        return self._answering.answer(
+        answer = self._answering.answer(
             request,
             served.job,
             served.ranking,
@@ -110,6 +115,9 @@ class Recommender:
             cache_ms=served.cache_s * 1000,
             began_s=began,
         )
+        if self._tracing is not None:
+            self._tracing.stages(began, served)
+        return answer
 
     async def add_events(self, request: EventsRequest, request_id: str) -> EventsResponse:
         """Answers once the store holds the events.

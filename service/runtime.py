@@ -7,7 +7,7 @@ import asyncio
 import os
 import sys
 from importlib.metadata import version
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import structlog
 import torch
@@ -36,6 +36,9 @@ from service.status_line import StatusLine
 from service.store_watch import StoreWatch
 from service.warmup import warm_up
 
+if TYPE_CHECKING:
+    from service.otel import Tracing
+
 _log = structlog.get_logger("mfalcon.runtime")
 _NUM_SAMPLE_ITEMS = 500
 
@@ -45,10 +48,15 @@ times as long, which is as long as a batch: between two operations the engine wo
 
 
 class Runtime:
-    def __init__(self, settings: Settings, checkpoint: Checkpoint | None = None) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        checkpoint: Checkpoint | None = None,
+        tracing: "Tracing | None" = None,
+    ) -> None:
         """A checkpoint not given is loaded from where the settings say, at the start."""
         self.settings, self.metrics = settings, Metrics()
-        self._checkpoint = checkpoint
+        self._checkpoint, self._tracing = checkpoint, tracing
         self.lifecycle = Lifecycle()
         self._watch = StoreWatch(self.metrics)
         self._status = StatusLine(self.metrics.registry, settings.status_every_s)
@@ -99,6 +107,7 @@ class Runtime:
                 states=states,
                 provider=self._open_provider(checkpoint),
                 shadow=self._shadow(self._thread, fingerprint),
+                tracing=self._tracing,
                 settings=settings,
                 metrics=self.metrics,
             )
@@ -131,6 +140,8 @@ class Runtime:
             await self._recommender.close()
         if self._embedded is not None:
             await asyncio.to_thread(self._embedded.stop)
+        if self._tracing is not None:
+            await self._tracing.close()
         self.lifecycle.enter(Phase.STOPPED)
 
     @property

@@ -48,6 +48,7 @@ class Replica:
                 states=self._states,
                 provider=None,
                 shadow=None,
+                tracing=None,
                 settings=SETTINGS,
                 metrics=metrics,
             )
