@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib.metadata import version
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from fastapi import FastAPI
 from fastapi.responses import FileResponse
@@ -17,12 +18,19 @@ from service.api.routes import router
 from service.runtime import Runtime
 from service.settings import Settings, split_origins
 
+if TYPE_CHECKING:
+    from service.otel import Tracing
+
 _DEMO_PAGE = Path(__file__).parent / "static" / "demo.html"
 
 
-def create_app(settings: Settings, checkpoint: Checkpoint | None = None) -> FastAPI:
+def create_app(
+    settings: Settings,
+    checkpoint: Checkpoint | None = None,
+    tracing: "Tracing | None" = None,
+) -> FastAPI:
     """An ASGI app; the store is opened, and a checkpoint not given is loaded, in its lifespan."""
-    runtime = Runtime(settings, checkpoint)
+    runtime = Runtime(settings, checkpoint, tracing)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -37,6 +45,8 @@ def create_app(settings: Settings, checkpoint: Checkpoint | None = None) -> Fast
         version=version("mfalcon"),
         description="Online inference for HSTU recommenders.",
         lifespan=lifespan,
+        # Its own would tell paths, which hold user ids, to whatever traces this process.
+        telemetry={"tracing": False, "metrics": False, "logs": False},
     )
     app.state.runtime = runtime
     app.include_router(router)
@@ -58,6 +68,10 @@ def create_app(settings: Settings, checkpoint: Checkpoint | None = None) -> Fast
             expose_headers=["X-Request-ID", "Server-Timing", "Retry-After"],
         )
     app.add_middleware(RequestScope, metrics=runtime.metrics)
+    if tracing is not None:
+        from service.otel import TracedRequests
+
+        app.add_middleware(TracedRequests, tracing=tracing)
 
     @app.get("/", include_in_schema=False)
     async def demo_page() -> FileResponse:

@@ -7,7 +7,7 @@ import asyncio
 import os
 import sys
 from importlib.metadata import version
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import structlog
 import torch
@@ -21,16 +21,23 @@ from service.codec import StateCodec
 from service.device_tier import DeviceTier
 from service.embedded import EmbeddedUnavailable, EmbeddedValkey
 from service.errors import NotReady
+from service.exactness import Allowed
 from service.history_provider import HistoryProvider
 from service.lifecycle import Lifecycle, Phase
 from service.metrics import Metrics
+from service.oracle_process import OracleProcess
 from service.ranker import Ranker
 from service.recommender import Parts, Recommender
 from service.scheduler import EngineThread
 from service.settings import Settings, mask_url
+from service.shadow import Shadow
 from service.states import UserStates
+from service.status_line import StatusLine
 from service.store_watch import StoreWatch
 from service.warmup import warm_up
+
+if TYPE_CHECKING:
+    from service.otel import Tracing
 
 _log = structlog.get_logger("mfalcon.runtime")
 _NUM_SAMPLE_ITEMS = 500
@@ -41,15 +48,23 @@ times as long, which is as long as a batch: between two operations the engine wo
 
 
 class Runtime:
-    def __init__(self, settings: Settings, checkpoint: Checkpoint | None = None) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        checkpoint: Checkpoint | None = None,
+        tracing: "Tracing | None" = None,
+    ) -> None:
         """A checkpoint not given is loaded from where the settings say, at the start."""
         self.settings, self.metrics = settings, Metrics()
-        self._checkpoint = checkpoint
+        self._checkpoint, self._tracing = checkpoint, tracing
         self.lifecycle = Lifecycle()
         self._watch = StoreWatch(self.metrics)
+        self._status = StatusLine(self.metrics.registry, settings.status_every_s)
         self._embedded: EmbeddedValkey | None = None
         self._thread: EngineThread | None = None
         self._recommender: Recommender | None = None
+        self.metrics.ready.set_function(lambda: self.lifecycle.phase is Phase.READY and self.alive)
+        self.metrics.alive.set_function(lambda: self.alive)
 
     async def start(self) -> None:
         """
@@ -75,7 +90,7 @@ class Runtime:
         dtype = Dtype.named(settings.store_dtype)
         codec = StateCodec(checkpoint.config, fingerprint, engine.pool, dtype)
         device = DeviceTier(settings.device_cache_bytes)
-        self.metrics.watch_evictions("device", lambda: device.evictions)
+        self.metrics.watch_tier("device", lambda: device.num_bytes, lambda: device.evictions)
         states = UserStates(
             self._open_store(),
             codec,
@@ -91,12 +106,15 @@ class Runtime:
                 thread=self._thread,
                 states=states,
                 provider=self._open_provider(checkpoint),
+                shadow=self._shadow(self._thread, fingerprint),
+                tracing=self._tracing,
                 settings=settings,
                 metrics=self.metrics,
             )
         )
-        self.metrics.info.labels(version("mfalcon"), checkpoint.name, fingerprint.hex()).set(1)
+        self.metrics.serves(checkpoint.name, fingerprint.hex())
         self.lifecycle.enter(Phase.READY)
+        self._status.begin()
         _log.info(
             "ready",
             checkpoint=checkpoint.name,
@@ -117,10 +135,13 @@ class Runtime:
         if self._thread is not None:
             await self._thread.close()
         await self._watch.close()
+        await self._status.close()
         if self._recommender is not None:
             await self._recommender.close()
         if self._embedded is not None:
             await asyncio.to_thread(self._embedded.stop)
+        if self._tracing is not None:
+            await self._tracing.close()
         self.lifecycle.enter(Phase.STOPPED)
 
     @property
@@ -168,7 +189,7 @@ class Runtime:
                 url = "memory"
         if url == "memory":
             memory = MemoryStore(settings.store_memory_bytes, settings.state_ttl_s)
-            self.metrics.watch_evictions("memory", lambda: memory.evictions)
+            self.metrics.watch_tier("memory", lambda: memory.num_bytes, lambda: memory.evictions)
             return memory
         store = RedisStore.from_url(
             url,
@@ -189,6 +210,18 @@ class Runtime:
             timeout_s=settings.history_timeout_ms / 1000,
             max_bytes=settings.max_body_bytes,
             metrics=self.metrics,
+        )
+
+    def _shadow(self, thread: EngineThread, fingerprint: bytes) -> Shadow | None:
+        settings = self.settings
+        if not settings.shadow_share:
+            return None
+        return Shadow(
+            OracleProcess(settings.checkpoint, fingerprint),
+            self.metrics,
+            share=settings.shadow_share,
+            allowed=Allowed.of(settings.dtype, settings.store_dtype),
+            is_idle=lambda: not thread.depth,
         )
 
 

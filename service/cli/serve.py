@@ -22,7 +22,7 @@ def serve(
     import uvicorn
 
     from model.checkpoint import load
-    from service import connections, logs
+    from service import connections, logs, tracing
     from service.app import create_app
     from service.preflight import check
 
@@ -33,7 +33,7 @@ def serve(
     effective = "  ".join(f"{name}={value}" for name, value in settings.masked().items())
     note(f"mfalcon settings: {effective}")
     uvicorn.run(
-        create_app(settings, checkpoint),
+        create_app(settings, checkpoint, tracing.from_environment()),
         host=settings.host,
         port=settings.port,
         **connections.options(settings),
