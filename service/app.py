@@ -8,7 +8,6 @@ from pathlib import Path
 from fastapi import FastAPI
 from fastapi.responses import FileResponse
 
-from model.checkpoint import Checkpoint
 from service.api import problems
 from service.api.middleware import BodyLimit, RequestScope
 from service.api.routes import router
@@ -18,13 +17,14 @@ from service.settings import Settings
 _DEMO_PAGE = Path(__file__).parent / "static" / "demo.html"
 
 
-def create_app(settings: Settings, checkpoint: Checkpoint | None = None) -> FastAPI:
-    """An ASGI app; the store is opened, and a checkpoint not given is loaded, in its lifespan."""
-    runtime = Runtime(settings, checkpoint)
+def create_app(settings: Settings) -> FastAPI:
+    """An ASGI app. Its lifespan begins with opening the store and loading the checkpoint, for which
+    it does not wait: until then probes are answered, and requests refused."""
+    runtime = Runtime(settings)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        await runtime.start()
+        runtime.begin()
         try:
             yield
         finally:
@@ -40,7 +40,12 @@ def create_app(settings: Settings, checkpoint: Checkpoint | None = None) -> Fast
     app.include_router(router)
     problems.install(app)
     app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes)
-    app.add_middleware(RequestScope, metrics=runtime.metrics)
+    app.add_middleware(
+        RequestScope,
+        metrics=runtime.metrics,
+        lifecycle=runtime.lifecycle,
+        in_flight=runtime.in_flight,
+    )
 
     @app.get("/", include_in_schema=False)
     async def demo_page() -> FileResponse:

@@ -137,6 +137,11 @@ class Metrics:
             ["version", "checkpoint", "fingerprint"],
             registry=registry,
         )
+        self.loaded_timestamp = Gauge(
+            "mfalcon_model_loaded_timestamp_seconds",
+            "When the checkpoint took its first request, in Unix seconds",
+            registry=registry,
+        )
 
     def watch_costs(self, costs: CostModel) -> None:
         fetch, encode = costs.fetch, costs.encode

@@ -133,8 +133,7 @@ class Recommender:
             await asyncio.wait(self._writes)
 
     async def close(self) -> None:
-        """Let go of the store and of the history provider."""
-        await self.states.close()
+        """Let go of the history provider."""
         await self._backfill.close()
 
     def _write_behind(

@@ -1,6 +1,6 @@
-"""Owns what lives between start and stop: store, checkpoint, engine thread, recommender.
+"""Owns what lives between start and stop: the store, and the checkpoint that is served.
 
-Never touched by import: `start` builds it, `stop` takes it down in order.
+Never touched by import: `begin` lets it be built, `stop` takes it down in order.
 """
 
 import asyncio
@@ -12,24 +12,19 @@ from typing import Any
 import structlog
 import torch
 
-from cache import Dtype, MemoryStore, RedisStore, StateStore
+from cache import MemoryStore, RedisStore, StateStore
 from model.allocator import keep_freed_memory
-from model.checkpoint import Checkpoint, load
-from model.engine.engine import Engine
-from service.batch import Bounds, Pace
-from service.codec import StateCodec
-from service.device_tier import DeviceTier
+from model.checkpoint import Checkpoint
 from service.embedded import EmbeddedUnavailable, EmbeddedValkey
 from service.errors import NotReady
-from service.history_provider import HistoryProvider
+from service.in_flight import InFlight
 from service.lifecycle import Lifecycle, Phase
 from service.metrics import Metrics
-from service.ranker import Ranker
-from service.recommender import Parts, Recommender
-from service.scheduler import EngineThread
+from service.recommender import Recommender
+from service.served_model import ServedModel, Shared, load_model
 from service.settings import Settings, mask_url
-from service.states import UserStates
 from service.store_watch import StoreWatch
+from service.turns import Turns
 from service.warmup import warm_up
 
 _log = structlog.get_logger("mfalcon.runtime")
@@ -41,101 +36,96 @@ times as long, which is as long as a batch: between two operations the engine wo
 
 
 class Runtime:
-    def __init__(self, settings: Settings, checkpoint: Checkpoint | None = None) -> None:
-        """A checkpoint not given is loaded from where the settings say, at the start."""
+    def __init__(self, settings: Settings) -> None:
         self.settings, self.metrics = settings, Metrics()
-        self._checkpoint = checkpoint
-        self.lifecycle = Lifecycle()
+        self.lifecycle, self.in_flight = Lifecycle(), InFlight()
         self._watch = StoreWatch(self.metrics)
         self._embedded: EmbeddedValkey | None = None
-        self._thread: EngineThread | None = None
-        self._recommender: Recommender | None = None
+        self._store: StateStore | None = None
+        self._model: ServedModel | None = None
+        self._starting: asyncio.Task[None] | None = None
 
-    async def start(self) -> None:
-        """
-        Raises:
-            CheckpointError: the checkpoint can not be used.
-        """
+    def begin(self) -> None:
+        """Load and warm up while the event loop goes on, so that probes are answered meanwhile."""
+        self._starting = asyncio.create_task(self._start())
+
+    async def started(self) -> None:
+        """Wait until requests are taken. Raises whatever `failure` is."""
+        assert self._starting is not None
+        await asyncio.shield(self._starting)
+
+    @property
+    def failure(self) -> BaseException | None:
+        """Why it could not start: most likely a CheckpointError."""
+        starting = self._starting
+        if starting is None or not starting.done() or starting.cancelled():
+            return None
+        return starting.exception()
+
+    async def _start(self) -> None:
         settings = self.settings
         self.lifecycle.enter(Phase.LOADING)
         keep_freed_memory()
         torch.set_num_threads(settings.threads or num_engine_threads())
         sys.setswitchinterval(_SWITCH_S)
-        checkpoint = self._checkpoint
-        if checkpoint is None:
-            checkpoint = await asyncio.to_thread(load, settings.checkpoint)
-        engine = Engine(
-            checkpoint.network, pick_device(settings.device), getattr(torch, settings.dtype)
+        self._store = await self._open_store()
+        shared = Shared(
+            settings=settings,
+            metrics=self.metrics,
+            store=self._store,
+            watch=self._watch,
+            turns=Turns(),
         )
+        self._model = model = await load_model(settings.checkpoint, shared)
         self.lifecycle.enter(Phase.WARMING)
-        self._thread = engine_thread(engine, settings, self.metrics)
-        self.metrics.queue_depth.set_function(lambda: self._thread.depth if self._thread else 0)
-        await warm_up(engine, self._thread, microbatch=settings.microbatch)
-        fingerprint = checkpoint.digests().fingerprint
-        dtype = Dtype.named(settings.store_dtype)
-        codec = StateCodec(checkpoint.config, fingerprint, engine.pool, dtype)
-        device = DeviceTier(settings.device_cache_bytes)
-        self.metrics.watch_evictions("device", lambda: device.evictions)
-        states = UserStates(
-            self._open_store(),
-            codec,
-            engine.empty_state,
-            device,
-            self.metrics,
-            self._watch.is_full,
-        )
-        self._recommender = Recommender(
-            Parts(
-                checkpoint=checkpoint,
-                engine=engine,
-                thread=self._thread,
-                states=states,
-                provider=self._open_provider(checkpoint),
-                settings=settings,
-                metrics=self.metrics,
-            )
-        )
-        self.metrics.info.labels(version("mfalcon"), checkpoint.name, fingerprint.hex()).set(1)
+        await warm_up(model.engine, model.thread, microbatch=settings.microbatch)
+        model.publish()
         self.lifecycle.enter(Phase.READY)
         _log.info(
             "ready",
-            checkpoint=checkpoint.name,
-            fingerprint=fingerprint.hex(),
-            cacheability=checkpoint.cacheability.exactness,
-            device=str(engine.device),
-            kernels=engine.kernels,
+            checkpoint=model.checkpoint.name,
+            fingerprint=model.fingerprint.hex(),
+            cacheability=model.checkpoint.cacheability.exactness,
+            device=str(model.engine.device),
+            kernels=model.engine.kernels,
             dtype=settings.dtype,
             threads=torch.get_num_threads(),
-            tier=states.tier,
+            tier=model.recommender.states.tier,
         )
 
     async def stop(self) -> None:
         """Finish what is running, write what is to be written, close the store."""
-        self.lifecycle.enter(Phase.DRAINING)
-        if self._recommender is not None:
-            await self._recommender.drain()
-        if self._thread is not None:
-            await self._thread.close()
+        self.lifecycle.drain()
+        if self._starting is not None:
+            self._starting.cancel()
+            await asyncio.wait([self._starting])
+        if self._model is not None:
+            await self._model.close()
         await self._watch.close()
-        if self._recommender is not None:
-            await self._recommender.close()
+        if self._store is not None:
+            await self._store.close()
         if self._embedded is not None:
             await asyncio.to_thread(self._embedded.stop)
         self.lifecycle.enter(Phase.STOPPED)
 
     @property
     def alive(self) -> bool:
-        return self._thread is None or self._thread.alive
+        """False once the engine's thread has died: only another process helps."""
+        return self._model is None or self._model.thread.alive
+
+    @property
+    def is_ready(self) -> bool:
+        return self.lifecycle.phase is Phase.READY and self.alive
 
     def recommender(self) -> Recommender:
         """
         Raises:
             NotReady: not taking requests.
         """
-        self.lifecycle.require_ready()
-        if self._recommender is None:
+        self.lifecycle.require_open()
+        if self._model is None:
             raise NotReady("no checkpoint is loaded", retry_after_s=1)
-        return self._recommender
+        return self._model.recommender
 
     def info(self) -> dict[str, Any]:
         recommender, settings = self.recommender(), self.settings
@@ -156,12 +146,14 @@ class Runtime:
             "sample_item_ids": checkpoint.items.ids[::every],
         }
 
-    def _open_store(self) -> StateStore:
+    async def _open_store(self) -> StateStore:
         settings = self.settings
         url = settings.store
         if url == "embedded":
             try:
-                self._embedded = EmbeddedValkey(settings.store_memory_bytes)
+                self._embedded = await asyncio.to_thread(
+                    EmbeddedValkey, settings.store_memory_bytes
+                )
                 url = self._embedded.url
             except EmbeddedUnavailable as error:
                 _log.warning("embedded_store_unavailable", detail=str(error), instead="memory")
@@ -178,34 +170,6 @@ class Runtime:
         )
         self._watch.begin(store)
         return store
-
-    def _open_provider(self, checkpoint: Checkpoint) -> HistoryProvider | None:
-        settings = self.settings
-        if not settings.history_url:
-            return None
-        return HistoryProvider(
-            settings.history_url,
-            checkpoint,
-            timeout_s=settings.history_timeout_ms / 1000,
-            max_bytes=settings.max_body_bytes,
-            metrics=self.metrics,
-        )
-
-
-def engine_thread(engine: Engine, settings: Settings, metrics: Metrics) -> EngineThread:
-    pace = Pace()
-    return EngineThread(
-        Ranker(engine, pace, metrics, pass_rows=settings.microbatch).run,
-        bounds=Bounds(encode_rows=settings.microbatch, num_rows=settings.batch_rows),
-        pace=pace,
-        max_queue=settings.max_queue,
-    )
-
-
-def pick_device(device: str) -> str:
-    if device == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    return device
 
 
 def num_engine_threads() -> int:

@@ -141,6 +141,20 @@ class Settings(BaseSettings):
     max_candidates: int = Field(default=10_000, ge=1, description="most candidates in a request")
     max_events: int = Field(default=10_000, ge=1, description="most events in a request")
     max_results: int = Field(default=1000, ge=1, description="largest num_results")
+    drain_delay_s: float = Field(
+        default=5,
+        ge=0,
+        description="how long requests are still taken after SIGTERM, while `/health/ready` says "
+        "503: load balancers go on sending until they have seen it; a second SIGTERM, or Ctrl-C, "
+        "does not wait",
+    )
+    shutdown_timeout_s: int = Field(
+        default=30,
+        ge=1,
+        description="longest wait for requests in flight once the listener is closed, before they "
+        "are cut off; whatever ends the process by force has to wait longer than this and "
+        "`drain_delay_s`",
+    )
     log_format: Literal["auto", "json", "console"] = Field(
         default="auto", description="auto: console on a terminal, JSON lines elsewhere"
     )

@@ -45,7 +45,7 @@ class ServiceProcess:
 
     def __init__(self, flags: Sequence[str], log: Path) -> None:
         self.port, self._log = _free_port(), log
-        command = [*MFALCON, "serve", "--port", str(self.port), *flags]
+        command = [*MFALCON, "serve", "--port", str(self.port), "--drain-delay-s", "0", *flags]
         with log.open("wb") as file:
             self._process = subprocess.Popen(
                 command, cwd=ROOT, env=clean_environment(), stdout=file, stderr=file
