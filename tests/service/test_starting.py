@@ -8,8 +8,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from model.checkpoint import Checkpoint, CheckpointError
-from service import served_model
+from model.checkpoint import Checkpoint, CheckpointError, load
 from service.app import create_app
 from service.server import listener
 from service.settings import Settings, SettingsError, load_settings
@@ -22,13 +21,13 @@ _NO_HANG_S = 30.0
 @pytest.fixture
 def may_load(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
     """Until it is set, the checkpoint loads."""
-    may, load = threading.Event(), served_model.load
+    may = threading.Event()
 
     def wait_and_load(folder: Path) -> Checkpoint:
         may.wait(_NO_HANG_S)
         return load(folder)
 
-    monkeypatch.setattr(served_model, "load", wait_and_load)
+    monkeypatch.setattr("service.served_model.load", wait_and_load)
     yield may
     may.set()
 
@@ -78,7 +77,7 @@ async def test_why_it_could_not_start_is_told(
     def fail(_: Path) -> Checkpoint:
         raise CheckpointError("no good")
 
-    monkeypatch.setattr(served_model, "load", fail)
+    monkeypatch.setattr("service.served_model.load", fail)
     app = create_app(small)
     async with app.router.lifespan_context(app):
         with pytest.raises(CheckpointError):
