@@ -78,7 +78,8 @@ class Runtime:
         )
         self._model = model = await load_model(settings.checkpoint, shared)
         self.lifecycle.enter(Phase.WARMING)
-        await warm_up(model.engine, model.thread, microbatch=settings.microbatch)
+        with model.engine.capturing():
+            await warm_up(model.engine, model.thread, settings)
         model.publish()
         self.lifecycle.enter(Phase.READY)
         _log.info(

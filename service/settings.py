@@ -141,6 +141,12 @@ class Settings(BaseSettings):
     max_candidates: int = Field(default=10_000, ge=1, description="most candidates in a request")
     max_events: int = Field(default=10_000, ge=1, description="most events in a request")
     max_results: int = Field(default=1000, ge=1, description="largest num_results")
+    warmup_timeout_s: float = Field(
+        default=60,
+        ge=0,
+        description="longest that warming up may keep a service from being ready: the first passes "
+        "of a size allocate and choose kernels, for which no request should wait",
+    )
     drain_delay_s: float = Field(
         default=5,
         ge=0,
