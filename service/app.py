@@ -8,7 +8,7 @@ from pathlib import Path
 from fastapi import FastAPI
 from fastapi.responses import FileResponse
 
-from service.api import problems
+from service.api import admin, problems
 from service.api.middleware import BodyLimit, RequestScope
 from service.api.routes import router
 from service.runtime import Runtime
@@ -38,6 +38,7 @@ def create_app(settings: Settings) -> FastAPI:
     )
     app.state.runtime = runtime
     app.include_router(router)
+    app.include_router(admin.router)
     problems.install(app)
     app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes)
     app.add_middleware(

@@ -2,7 +2,10 @@
 
     ServiceError
     ├── InvalidRequest      422  invalid_request
+    ├── CheckpointRefused   422  checkpoint_refused
+    ├── Forbidden           403  forbidden
     ├── UnknownUser         404  unknown_user
+    ├── ReloadRunning       409  reload_running
     ├── TooLarge            413  too_large
     ├── Overloaded          429  overloaded          (Retry-After)
     ├── NotReady            503  not_ready           (Retry-After)
@@ -53,8 +56,20 @@ class InvalidRequest(ServiceError):
     status, code, title = 422, "invalid_request", "Invalid request"
 
 
+class CheckpointRefused(ServiceError):
+    status, code, title = 422, "checkpoint_refused", "Checkpoint refused"
+
+
+class Forbidden(ServiceError):
+    status, code, title = 403, "forbidden", "Forbidden"
+
+
 class UnknownUser(ServiceError):
     status, code, title = 404, "unknown_user", "Unknown user"
+
+
+class ReloadRunning(ServiceError):
+    status, code, title = 409, "reload_running", "Reload running"
 
 
 class NotFound(ServiceError):

@@ -4,9 +4,11 @@ Never touched by import: `begin` lets it be built, `stop` takes it down in order
 """
 
 import asyncio
+import contextlib
 import os
 import sys
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 import structlog
@@ -14,13 +16,14 @@ import torch
 
 from cache import MemoryStore, RedisStore, StateStore
 from model.allocator import keep_freed_memory
-from model.checkpoint import Checkpoint
+from model.checkpoint import Checkpoint, CheckpointError
 from service.embedded import EmbeddedUnavailable, EmbeddedValkey
-from service.errors import NotReady
+from service.errors import CheckpointRefused, NotReady, ReloadRunning
 from service.in_flight import InFlight
 from service.lifecycle import Lifecycle, Phase
 from service.metrics import Metrics
 from service.recommender import Recommender
+from service.schemas import ModelInfo
 from service.served_model import ServedModel, Shared, load_model
 from service.settings import Settings, mask_url
 from service.store_watch import StoreWatch
@@ -41,9 +44,11 @@ class Runtime:
         self.lifecycle, self.in_flight = Lifecycle(), InFlight()
         self._watch = StoreWatch(self.metrics)
         self._embedded: EmbeddedValkey | None = None
-        self._store: StateStore | None = None
+        self._shared: Shared | None = None
         self._model: ServedModel | None = None
         self._starting: asyncio.Task[None] | None = None
+        self._retiring: asyncio.Task[None] | None = None
+        self._is_reloading = False
 
     def begin(self) -> None:
         """Load and warm up while the event loop goes on, so that probes are answered meanwhile."""
@@ -68,31 +73,77 @@ class Runtime:
         keep_freed_memory()
         torch.set_num_threads(settings.threads or num_engine_threads())
         sys.setswitchinterval(_SWITCH_S)
-        self._store = await self._open_store()
-        shared = Shared(
+        self._shared = Shared(
             settings=settings,
             metrics=self.metrics,
-            store=self._store,
+            store=await self._open_store(),
             watch=self._watch,
             turns=Turns(),
         )
-        self._model = model = await load_model(settings.checkpoint, shared)
+        self._model = model = await load_model(settings.checkpoint, self._shared)
         self.lifecycle.enter(Phase.WARMING)
         with model.engine.capturing():
             await warm_up(model.engine, model.thread, settings)
         model.publish()
         self.lifecycle.enter(Phase.READY)
-        _log.info(
-            "ready",
-            checkpoint=model.checkpoint.name,
-            fingerprint=model.fingerprint.hex(),
-            cacheability=model.checkpoint.cacheability.exactness,
-            device=str(model.engine.device),
-            kernels=model.engine.kernels,
-            dtype=settings.dtype,
-            threads=torch.get_num_threads(),
-            tier=model.recommender.states.tier,
-        )
+        _log.info("ready", **_told(model, settings))
+
+    async def reload(self, folder: Path | None = None) -> tuple[ModelInfo, ModelInfo]:
+        """Serve from the checkpoint in `folder`, by default where the one in use came from: the one
+        before, and the one now. Until the last request of the one before has ended, there are both.
+
+        Raises:
+            NotReady: the service starts or stops.
+            ReloadRunning: another reload has not ended.
+            CheckpointRefused: it can not be used; the one before goes on.
+        """
+        self._require_ready()
+        old, shared = self._model, self._shared
+        assert old is not None
+        assert shared is not None
+        if self._is_reloading:
+            raise ReloadRunning("another reload is running, or the last one's requests are; wait")
+        self._is_reloading = True
+        try:
+            new = await self._warmed_up(folder or old.folder, shared)
+        except BaseException as error:
+            self._is_reloading = False
+            _log.warning("not_reloaded", folder=str(folder or old.folder), detail=str(error))
+            raise
+        self._model = new
+        new.publish()
+        self._retiring = asyncio.create_task(self._retire(old))
+        _log.info("reloaded", **_told(new, self.settings))
+        return old.recommender.model, new.recommender.model
+
+    async def _warmed_up(self, folder: Path, shared: Shared) -> ServedModel:
+        """Nothing is captured: the device is in use."""
+        try:
+            made = await load_model(folder, shared)
+            try:
+                await warm_up(made.engine, made.thread, self.settings)
+                self._require_ready()
+            except BaseException:
+                await made.close()
+                raise
+        except (CheckpointError, RuntimeError, MemoryError, OSError) as error:
+            raise CheckpointRefused(str(error)) from error
+        return made
+
+    def _require_ready(self) -> None:
+        if not self.is_ready:
+            raise NotReady(f"it is {self.status}: nothing can be loaded beside", retry_after_s=1)
+
+    async def _retire(self, old: ServedModel) -> None:
+        """Each request takes the model once, so those that begin from now on have the new one."""
+        try:
+            # A client that never ends its request must not keep a checkpoint in memory.
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self.in_flight.ended(), self.settings.shutdown_timeout_s)
+            await old.close()
+            _log.info("let_go", checkpoint=old.checkpoint.name, fingerprint=old.fingerprint.hex())
+        finally:
+            self._is_reloading = False
 
     async def stop(self) -> None:
         """Finish what is running, write what is to be written, close the store."""
@@ -100,11 +151,13 @@ class Runtime:
         if self._starting is not None:
             self._starting.cancel()
             await asyncio.wait([self._starting])
+        if self._retiring is not None:
+            await asyncio.wait([self._retiring])
         if self._model is not None:
             await self._model.close()
         await self._watch.close()
-        if self._store is not None:
-            await self._store.close()
+        if self._shared is not None:
+            await self._shared.store.close()
         if self._embedded is not None:
             await asyncio.to_thread(self._embedded.stop)
         self.lifecycle.enter(Phase.STOPPED)
@@ -115,8 +168,14 @@ class Runtime:
         return self._model is None or self._model.thread.alive
 
     @property
+    def status(self) -> str:
+        """The phase, or that the engine has died."""
+        phase = self.lifecycle.phase
+        return "dead" if phase is Phase.READY and not self.alive else phase
+
+    @property
     def is_ready(self) -> bool:
-        return self.lifecycle.phase is Phase.READY and self.alive
+        return self.status == Phase.READY
 
     def recommender(self) -> Recommender:
         """
@@ -178,6 +237,19 @@ def num_engine_threads() -> int:
     has_affinity = hasattr(os, "sched_getaffinity")  # not on macOS
     num_cores = len(os.sched_getaffinity(0)) if has_affinity else os.cpu_count() or 1
     return max(1, num_cores - 1)
+
+
+def _told(model: ServedModel, settings: Settings) -> dict[str, Any]:
+    return {
+        "checkpoint": model.checkpoint.name,
+        "fingerprint": model.fingerprint.hex(),
+        "cacheability": model.checkpoint.cacheability.exactness,
+        "device": str(model.engine.device),
+        "kernels": model.engine.kernels,
+        "dtype": settings.dtype,
+        "threads": torch.get_num_threads(),
+        "tier": model.recommender.states.tier,
+    }
 
 
 def _describe(checkpoint: Checkpoint) -> dict[str, Any]:

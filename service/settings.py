@@ -161,6 +161,11 @@ class Settings(BaseSettings):
         "are cut off; whatever ends the process by force has to wait longer than this and "
         "`drain_delay_s`",
     )
+    admin_key: str = Field(
+        default="",
+        repr=False,
+        description="opens the routes under /admin/, and nothing else; empty: they are closed",
+    )
     log_format: Literal["auto", "json", "console"] = Field(
         default="auto", description="auto: console on a terminal, JSON lines elsewhere"
     )
@@ -206,6 +211,7 @@ class Settings(BaseSettings):
         """Effective values for printing; credentials in URLs are left out."""
         values = self.model_dump(mode="json")
         values |= {"store": mask_url(self.store), "history_url": mask_url(self.history_url)}
+        values["admin_key"] = "***" if self.admin_key else ""
         return values
 
 
