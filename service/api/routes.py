@@ -19,10 +19,11 @@ from service.schemas import (
     RecommendRequest,
     RecommendResponse,
     StateResponse,
+    UserId,
 )
 
 router = APIRouter()
-UserPath = Annotated[str, Path(min_length=1, max_length=256)]
+UserPath = Annotated[UserId, Path()]
 _ERRORS = responses(413, 422, 429, 500, 503, 504)
 
 
@@ -78,7 +79,8 @@ async def get_state(user_id: UserPath, request: Request) -> StateResponse:
     )
 
 
-@router.delete("/users/{user_id:path}/state", responses=responses(422, 500, 503))
+# 404 is also the router's own: it takes no line break in a path.
+@router.delete("/users/{user_id:path}/state", responses=responses(404, 422, 500, 503))
 async def delete_state(user_id: UserPath, request: Request) -> DeleteResponse:
     """Forget a user: their states under all checkpoints, in all replicas."""
     states = _runtime(request).recommender().states
@@ -106,7 +108,11 @@ async def ready(request: Request) -> JSONResponse:
     return JSONResponse({"status": runtime.status}, 200 if runtime.is_ready else 503)
 
 
-@router.get("/metrics")
+@router.get(
+    "/metrics",
+    response_class=Response,
+    responses={200: {"content": {CONTENT_TYPE_LATEST: {"schema": {"type": "string"}}}}},
+)
 async def metrics(request: Request) -> Response:
     """Prometheus text format."""
     return Response(_runtime(request).metrics.exposition(), media_type=CONTENT_TYPE_LATEST)
