@@ -38,9 +38,15 @@ async def test_only_those_that_had_begun_are_waited_for() -> None:
 
 async def test_a_request_that_fails_has_ended() -> None:
     in_flight = InFlight()
-    with pytest.raises(ValueError, match="bad"), in_flight.request():
-        waiting = asyncio.create_task(in_flight.ended())
-        await asyncio.sleep(0)
-        raise ValueError("bad")
+    waiting: list[asyncio.Task[None]] = []
+
+    async def fail() -> None:
+        with in_flight.request():
+            waiting.append(asyncio.create_task(in_flight.ended()))
+            await asyncio.sleep(0)
+            raise ValueError("bad")
+
+    with pytest.raises(ValueError, match="bad"):
+        await fail()
     with anyio.fail_after(NO_HANG_S):
-        await waiting
+        await waiting[0]
