@@ -20,6 +20,9 @@ from service.settings import Settings, SettingsError
 
 _log = structlog.get_logger("mfalcon.server")
 _BACKLOG = 2048
+_KEEP_ALIVE_S = 75
+"""Longer than load balancers keep an idle connection, 60 s as a rule: they are to close it, or one
+of their requests would meet a connection that is being closed."""
 _WHY = {
     errno.EADDRINUSE: "another program listens there",
     errno.EADDRNOTAVAIL: "it is no address of this machine",
@@ -35,6 +38,7 @@ class Server(uvicorn.Server):
                 app,
                 log_level="warning",
                 access_log=False,
+                timeout_keep_alive=_KEEP_ALIVE_S,
                 timeout_graceful_shutdown=settings.shutdown_timeout_s,
             )
         )
