@@ -154,15 +154,16 @@ async def test_a_bad_checkpoint_leaves_the_old_one_serving(
 async def test_two_reloads_at_once_are_one_too_many(
     service: Service, other_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    may = threading.Event()
+    may, begun, loop = threading.Event(), asyncio.Event(), asyncio.get_running_loop()
 
     def wait_and_load(folder: Path) -> Checkpoint:
+        loop.call_soon_threadsafe(begun.set)
         may.wait(NO_HANG_S)
         return load(folder)
 
     monkeypatch.setattr("service.served_model.load", wait_and_load)
     first = asyncio.create_task(reload(service, other_folder))
-    await asyncio.sleep(0.01)
+    await begun.wait()
     second = await reload(service, other_folder)
     assert (second.status_code, second.json()["code"]) == (409, "reload_running")
     may.set()
