@@ -10,8 +10,7 @@ from fastapi import FastAPI
 from fastapi.responses import FileResponse
 from starlette.middleware.cors import CORSMiddleware
 
-from model.checkpoint import Checkpoint
-from service.api import document, problems
+from service.api import admin, document, problems
 from service.api.guard import Guard
 from service.api.middleware import BodyLimit, RequestScope
 from service.api.routes import router
@@ -24,17 +23,14 @@ if TYPE_CHECKING:
 _DEMO_PAGE = Path(__file__).parent / "static" / "demo.html"
 
 
-def create_app(
-    settings: Settings,
-    checkpoint: Checkpoint | None = None,
-    tracing: "Tracing | None" = None,
-) -> FastAPI:
-    """An ASGI app; the store is opened, and a checkpoint not given is loaded, in its lifespan."""
-    runtime = Runtime(settings, checkpoint, tracing)
+def create_app(settings: Settings, tracing: "Tracing | None" = None) -> FastAPI:
+    """An ASGI app. Its lifespan begins with opening the store and loading the checkpoint, for which
+    it does not wait: until then probes are answered, and requests refused."""
+    runtime = Runtime(settings, tracing)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        await runtime.start()
+        runtime.begin()
         try:
             yield
         finally:
@@ -50,6 +46,7 @@ def create_app(
     )
     app.state.runtime = runtime
     app.include_router(router)
+    app.include_router(admin.router)
     problems.install(app)
     clients = settings.client_keys()
     document.install(app, needs_keys=bool(clients))
@@ -67,7 +64,12 @@ def create_app(
             allow_headers=["Authorization", "X-API-Key", "X-Request-ID", "X-Request-Timeout-Ms"],
             expose_headers=["X-Request-ID", "Server-Timing", "Retry-After"],
         )
-    app.add_middleware(RequestScope, metrics=runtime.metrics)
+    app.add_middleware(
+        RequestScope,
+        metrics=runtime.metrics,
+        lifecycle=runtime.lifecycle,
+        in_flight=runtime.in_flight,
+    )
     if tracing is not None:
         from service.otel import TracedRequests
 

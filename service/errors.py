@@ -3,9 +3,11 @@
     ServiceError
     ├── InvalidRequest      422  invalid_request
     ├── Unauthorized        401  unauthorized        (WWW-Authenticate)
+    ├── CheckpointRefused   422  checkpoint_refused
     ├── Forbidden           403  forbidden
     ├── UnknownUser         404  unknown_user
     ├── TooSlow             408  too_slow
+    ├── ReloadRunning       409  reload_running
     ├── TooLarge            413  too_large
     ├── Overloaded          429  overloaded          (Retry-After)
     ├── NotReady            503  not_ready           (Retry-After)
@@ -86,8 +88,16 @@ class Forbidden(ServiceError):
     status, code, title = 403, "forbidden", "Forbidden"
 
 
+class CheckpointRefused(ServiceError):
+    status, code, title = 422, "checkpoint_refused", "Checkpoint refused"
+
+
 class UnknownUser(ServiceError):
     status, code, title = 404, "unknown_user", "Unknown user"
+
+
+class ReloadRunning(ServiceError):
+    status, code, title = 409, "reload_running", "Reload running"
 
 
 class NotFound(ServiceError):

@@ -154,8 +154,7 @@ class Recommender:
             await asyncio.wait(self._writes)
 
     async def close(self) -> None:
-        """Let go of the store, of the history provider and of the oracle."""
-        await self.states.close()
+        """Let go of the history provider and of the oracle."""
         await self._backfill.close()
         if self.shadow is not None:
             await self.shadow.close()

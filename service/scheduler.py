@@ -1,7 +1,8 @@
 """Owns the one engine thread and the bounded queue before it.
 
-Never runs two batches at once, and never dies of a job: an exception goes to its caller. Work that
-nobody waits for any more, or that is past its deadline, is dropped when its turn comes.
+Never runs two batches at once, and never dies of a job: an exception goes to its caller. Should it
+die all the same, nobody is left waiting. Work that nobody waits for any more, or that is past its
+deadline, is dropped when its turn comes.
 """
 
 import asyncio
@@ -13,9 +14,13 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any, Generic, TypeVar
 
+import structlog
+
 from service.batch import Batch, Bounds, Pace, Work
 from service.deadline import Deadline
 from service.errors import NotReady, Overloaded
+
+_log = structlog.get_logger("mfalcon.engine")
 
 T = TypeVar("T")
 A = TypeVar("A")
@@ -87,13 +92,14 @@ class EngineThread:
         self._run, self._bounds, self._pace, self._max_queue = run, bounds, pace, max_queue
         self._queue: deque[Ticket[Any]] = deque()
         self._wake = threading.Condition()
-        self._closing = False
-        self._thread = threading.Thread(target=self._loop, name="mfalcon-engine", daemon=True)
+        self._taken: list[Ticket[Any]] = []
+        self._closing = self._has_ended = False
+        self._thread = threading.Thread(target=self._live, name="mfalcon-engine", daemon=True)
         self._thread.start()
 
     @property
     def alive(self) -> bool:
-        return self._thread.is_alive()
+        return not self._has_ended
 
     @property
     def depth(self) -> int:
@@ -110,8 +116,8 @@ class EngineThread:
         """
         ticket = Ticket(job)
         with self._wake:
-            if self._closing or not self.alive:
-                raise NotReady("the engine is stopped", retry_after_s=1)
+            if self._closing or self._has_ended:
+                raise NotReady("the engine has stopped", retry_after_s=1)
             if job.deadline is not None and len(self._queue) >= self._max_queue:
                 wait_s = self._pace.row_s * sum(waiting.work.num_rows for waiting in self._queue)
                 raise Overloaded(
@@ -129,10 +135,21 @@ class EngineThread:
             self._wake.notify()
         await asyncio.to_thread(self._thread.join)
 
-    def _loop(self) -> None:
-        while self._wait():
-            if tickets := self._take():
-                self._run_together(tickets)
+    def _live(self) -> None:
+        try:
+            while self._wait():
+                self._take()
+                self._run_together(self._taken)
+                self._taken = []
+        except BaseException as error:  # the least of them is a reason to replace the process
+            _log.critical("engine_died", exc_info=error)
+        with self._wake:
+            self._has_ended = True
+        for ticket in (*self._taken, *self._queue):
+            if not ticket.is_settled:
+                ticket.fail(NotReady("the engine has died", retry_after_s=1))
+        self._taken.clear()
+        self._queue.clear()
 
     def _wait(self) -> bool:
         """Whether there is a job; False: there will be none any more."""
@@ -141,9 +158,8 @@ class EngineThread:
                 self._wake.wait()
             return bool(self._queue)
 
-    def _take(self) -> list[Ticket[Any]]:
-        """The next batch off the queue; empty if nobody waits any more."""
-        taken: list[Ticket[Any]] = []
+    def _take(self) -> None:
+        """The next batch off the queue; nothing if nobody waits any more."""
         batch = Batch(self._bounds, self._pace, time.monotonic())
         with self._wake:
             while self._queue:
@@ -153,13 +169,14 @@ class EngineThread:
                     if deadline is not None and deadline.expired:
                         ticket.fail(Expired())
                     elif batch.admits(ticket.work, deadline):
-                        taken.append(ticket)
+                        self._taken.append(ticket)
                     else:
                         break
                 self._queue.popleft()
-        return taken
 
     def _run_together(self, tickets: list[Ticket[Any]]) -> None:
+        if not tickets:
+            return
         try:
             self._run(tickets)
         except Exception as error:

@@ -207,6 +207,24 @@ class DeleteResponse(_Answer):
     deleted: bool
 
 
+class ReloadRequest(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    checkpoint: str | None = Field(
+        default=None,
+        min_length=1,
+        max_length=4096,
+        description="folder on the service's machine; left out: the one it serves, read again",
+    )
+
+
+class ReloadResponse(_Answer):
+    request_id: str
+    model: ModelInfo
+    previous: ModelInfo
+    seconds: float = Field(description="loading and warming up")
+
+
 class Problem(_Answer):
     """RFC 9457 problem+json."""
 

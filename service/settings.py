@@ -187,6 +187,26 @@ class Settings(BaseSettings):
     api_keys_file: str = Field(
         default="", description="file of such pairs, one a line, read at start; added to them"
     )
+    warmup_timeout_s: float = Field(
+        default=60,
+        ge=0,
+        description="longest that warming up may keep a service from being ready: the first passes "
+        "of a size allocate and choose kernels, for which no request should wait",
+    )
+    drain_delay_s: float = Field(
+        default=5,
+        ge=0,
+        description="how long requests are still taken after SIGTERM, while `/health/ready` says "
+        "503: load balancers go on sending until they have seen it; a second SIGTERM, or Ctrl-C, "
+        "does not wait",
+    )
+    shutdown_timeout_s: int = Field(
+        default=30,
+        ge=1,
+        description="longest wait for requests in flight once the listener is closed, before they "
+        "are cut off; whatever ends the process by force has to wait longer than this and "
+        "`drain_delay_s`",
+    )
     admin_key: str = Field(
         default="",
         repr=False,

@@ -58,14 +58,15 @@ class UserStates:
         device: DeviceTier,
         metrics: Metrics,
         on_full: Callable[[], None] = lambda: None,
+        turns: Turns | None = None,
     ) -> None:
-        """`on_full` is called when the store refuses a state for want of memory."""
+        """`on_full` is called when the store refuses a state for want of memory. `turns` are those
+        of all who write to the store from this process; not given: nobody else does."""
         self._on_full = on_full
         self._store, self._codec, self._empty, self._metrics = store, codec, empty, metrics
         self._device = device
         self.costs = CostModel()
-        metrics.watch_costs(self.costs)
-        self._turns = Turns()
+        self._turns = Turns() if turns is None else turns
         self._warn = SeldomWarning(_log, "store_unavailable")
 
     def turn(self, user_id: str) -> Turn:
@@ -237,9 +238,6 @@ class UserStates:
         """
         self._device.drop(user_id)
         return await self._store.delete(self._codec.key(user_id))
-
-    async def close(self) -> None:
-        await self._store.close()
 
     @property
     def _tier(self) -> Tier:

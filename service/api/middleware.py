@@ -15,6 +15,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from service.api.problems import answer
 from service.api.scope import header
 from service.errors import ServiceError, TooLarge, TooSlow, Unexpected
+from service.in_flight import InFlight
+from service.lifecycle import Lifecycle
 from service.logs import RequestLog
 from service.metrics import Metrics
 
@@ -26,8 +28,11 @@ _QUIET: Final = ("/health", "/metrics")
 class RequestScope:
     """Gives each request an id and a start time; counts, times and logs its answer."""
 
-    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+    def __init__(
+        self, app: ASGIApp, metrics: Metrics, lifecycle: Lifecycle, in_flight: InFlight
+    ) -> None:
         self._app, self._metrics, self._tell = app, metrics, RequestLog(_log)
+        self._lifecycle, self._in_flight = lifecycle, in_flight
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -48,10 +53,14 @@ class RequestScope:
                     *message.get("headers", []),
                     (b"x-request-id", request_id.encode()),
                 ]
+                if self._lifecycle.is_draining:
+                    # The client's next request is to find another replica, not a closed connection.
+                    message["headers"].append((b"connection", b"close"))
             await send(message)
 
         try:
-            await self._app(scope, receive, send_with_id)
+            with self._in_flight.request():
+                await self._app(scope, receive, send_with_id)
         except Exception as error:
             _log.error("internal_error", request_id=request_id, exc_info=error)
             if status is not None:

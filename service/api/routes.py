@@ -12,7 +12,6 @@ from service.api.bulk import each
 from service.api.problems import responses
 from service.deadline import Deadline
 from service.errors import InvalidRequest, NotReady, UnknownUser
-from service.lifecycle import Phase
 from service.runtime import Runtime
 from service.schemas import (
     DeleteResponse,
@@ -146,10 +145,7 @@ async def live(request: Request) -> JSONResponse:
 async def ready(request: Request) -> JSONResponse:
     """200 while requests are taken."""
     runtime = _runtime(request)
-    phase = runtime.lifecycle.phase
-    if phase is Phase.READY and not runtime.alive:
-        return JSONResponse({"status": "dead"}, 503)
-    return JSONResponse({"status": phase}, 200 if phase is Phase.READY else 503)
+    return JSONResponse({"status": runtime.status}, 200 if runtime.is_ready else 503)
 
 
 @router.get(

@@ -38,7 +38,7 @@ def verify(
 
     from model.checkpoint import load
     from service.embedded import EmbeddedValkey
-    from service.runtime import pick_device
+    from service.served_model import pick_device
     from service.verification.run import Plan
     from service.verification.run import verify as run
 

@@ -44,10 +44,16 @@ def mfalcon(*arguments: str, timeout_s: float = 120.0) -> subprocess.CompletedPr
 class ServiceProcess:
     """`mfalcon serve` on a free port of loopback; its log goes to a file."""
 
-    def __init__(self, flags: Sequence[str], log: Path, authority: Path | None = None) -> None:
+    def __init__(
+        self,
+        flags: Sequence[str],
+        log: Path,
+        authority: Path | None = None,
+        program: Sequence[str] = MFALCON,
+    ) -> None:
         """`authority`: of the certificate it is asked under; None: it is asked without TLS."""
         self.port, self._log = _free_port(), log
-        command = [*MFALCON, "serve", "--port", str(self.port), *flags]
+        command = [*program, "serve", "--port", str(self.port), "--drain-delay-s", "0", *flags]
         with log.open("wb") as file:
             self._process = subprocess.Popen(
                 command, cwd=ROOT, env=clean_environment(), stdout=file, stderr=file

@@ -14,9 +14,9 @@ from model.items import Items
 from service.exactness import relative_tolerance
 from service.metrics import Metrics
 from service.row_format import QUANTISED
-from service.runtime import engine_thread
 from service.scheduler import EngineThread
 from service.schemas import EventIn, RecommendResponse
+from service.served_model import engine_thread
 from service.settings import Settings
 from tests.model.builders import TOLERANCE, make_network, tiny_config
 from tests.reference import ReferenceHistory

@@ -38,6 +38,7 @@ async def traced(folder: Path, told: Any) -> AsyncIterator[Service]:
         app.router.lifespan_context(app),
         httpx.AsyncClient(transport=transport, base_url="http://mfalcon") as client,
     ):
+        await app.state.runtime.started()
         yield Service(client, app.state.runtime)
 
 
@@ -57,7 +58,7 @@ async def test_a_request_is_a_span_and_its_stages_follow_each_other(folder: Path
         await service.client.get("/hush")
         await service.client.post("/recommend", json={})
         await service.client.get("/health/live")
-    spans = exporter.get_finished_spans()
+    spans: tuple[Any, ...] = exporter.get_finished_spans()
     *stages, request, state, unknown, wrong = spans
     assert [span.name for span in stages] == ["state", "queue", "encode", "score", "answer"]
     assert request.name == "POST /recommend"
