@@ -22,7 +22,7 @@ def serve(
     import uvicorn
 
     from model.checkpoint import load
-    from service import logs, tracing
+    from service import connections, logs, tracing
     from service.app import create_app
     from service.preflight import check
 
@@ -36,6 +36,7 @@ def serve(
         create_app(settings, checkpoint, tracing.from_environment()),
         host=settings.host,
         port=settings.port,
+        **connections.options(settings),
         log_level="warning",
         access_log=False,
         timeout_graceful_shutdown=30,
