@@ -60,7 +60,7 @@ $(PARITY)/.installed: pyproject.toml constraints.txt $(NATIVE)
 	@touch $@
 
 fuzz: $(VENV)/.test  ## 10,000 sound and unsound requests made up from the OpenAPI document
-	MFALCON_FUZZ_CASES=$(or $(CASES),10000) $(BIN)/pytest -s tests/fuzz
+	MFALCON_TEST_CASES=$(or $(CASES),10000) $(BIN)/pytest -s tests/fuzz
 
 parity: $(PARITY)/.installed  ## The importers against RecTools and torch-rechub themselves
 	$(PARITY)/bin/pytest tests/parity

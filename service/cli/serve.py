@@ -1,5 +1,6 @@
 """Owns `mfalcon serve`. Its flags are the fields of `Settings`."""
 
+import os
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -8,6 +9,7 @@ import typer
 from service.cli.flags import flags_of
 from service.cli.output import note
 from service.settings import Settings, load_settings
+from service.variables import unread
 
 
 @flags_of(Settings, "given")
@@ -32,6 +34,8 @@ def serve(
     check(settings)
     effective = "  ".join(f"{name}={value}" for name, value in settings.masked().items())
     note(f"mfalcon settings: {effective}")
+    for warning in unread(os.environ, Settings.model_fields):
+        note(f"mfalcon: {warning}")
     app = create_app(settings, tracing.from_environment())
     Server(app, settings).run([listener(settings.host, settings.port)])
     if failure := app.state.runtime.failure:

@@ -1,6 +1,6 @@
 """Every operation of the OpenAPI document, with sound and unsound requests by Schemathesis.
 
-MFALCON_FUZZ_CASES says how many at least; `make fuzz` asks for 10,000.
+MFALCON_TEST_CASES says how many at least; `make fuzz` asks for 10,000.
 """
 
 import json
@@ -12,7 +12,7 @@ from pathlib import Path
 from tests.integration.conftest import Serve
 from tests.integration.process import ROOT, clean_environment
 
-NUM_CASES = int(os.environ.get("MFALCON_FUZZ_CASES", "300"))
+NUM_CASES = int(os.environ.get("MFALCON_TEST_CASES", "300"))
 CHECKS = (
     "not_a_server_error",
     "status_code_conformance",
