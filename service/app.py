@@ -7,12 +7,14 @@ from pathlib import Path
 
 from fastapi import FastAPI
 from fastapi.responses import FileResponse
+from starlette.middleware.cors import CORSMiddleware
 
-from service.api import admin, problems
+from service.api import admin, document, problems
+from service.api.guard import Guard
 from service.api.middleware import BodyLimit, RequestScope
 from service.api.routes import router
 from service.runtime import Runtime
-from service.settings import Settings
+from service.settings import Settings, split_origins
 
 _DEMO_PAGE = Path(__file__).parent / "static" / "demo.html"
 
@@ -40,7 +42,22 @@ def create_app(settings: Settings) -> FastAPI:
     app.include_router(router)
     app.include_router(admin.router)
     problems.install(app)
-    app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes)
+    clients = settings.client_keys()
+    document.install(app, needs_keys=bool(clients))
+    app.add_middleware(
+        BodyLimit,
+        max_bytes=settings.max_body_bytes,
+        timeout_s=settings.receive_timeout_ms / 1000,
+    )
+    app.add_middleware(Guard, clients=clients, admin=settings.admin_keys())
+    if origins := split_origins(settings.cors_origins):
+        app.add_middleware(
+            CORSMiddleware,  # outside the guard: a browser asks without a key whether it may ask
+            allow_origins=origins,
+            allow_methods=["GET", "POST", "DELETE"],
+            allow_headers=["Authorization", "X-API-Key", "X-Request-ID", "X-Request-Timeout-Ms"],
+            expose_headers=["X-Request-ID", "Server-Timing", "Retry-After"],
+        )
     app.add_middleware(
         RequestScope,
         metrics=runtime.metrics,

@@ -4,6 +4,7 @@ import torch
 
 from cache import RedisStore
 from model import checkpoint
+from service.connections import check_certificate
 from service.settings import Settings, SettingsError
 
 
@@ -21,5 +22,6 @@ def check(settings: Settings) -> None:
             RedisStore.from_url(settings.store, ttl_s=settings.state_ttl_s)
         except ValueError as error:
             raise SettingsError(f"store (--store, MFALCON_STORE): {error}") from None
+    check_certificate(settings)
     if settings.device == "cuda" and not torch.cuda.is_available():
         raise SettingsError("device (--device, MFALCON_DEVICE): there is no CUDA device here")

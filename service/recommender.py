@@ -127,6 +127,14 @@ class Recommender:
             stored=outcome.stored,
         )
 
+    def check_batch(self, num_entries: int) -> None:
+        """
+        Raises:
+            TooLarge: more requests in one than are taken.
+        """
+        limit = self._settings.max_batch_users
+        _check_count("requests", num_entries, limit, "max_batch_users")
+
     async def drain(self) -> None:
         """Wait until every answered request's state is written."""
         while self._writes:

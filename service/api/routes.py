@@ -8,14 +8,19 @@ from fastapi.responses import JSONResponse
 from prometheus_client import CONTENT_TYPE_LATEST
 
 from cache import StoreUnavailable
+from service.api.bulk import each
 from service.api.problems import responses
 from service.deadline import Deadline
 from service.errors import InvalidRequest, NotReady, UnknownUser
 from service.runtime import Runtime
 from service.schemas import (
     DeleteResponse,
+    EventsBatch,
+    EventsBatchResponse,
     EventsRequest,
     EventsResponse,
+    RecommendBatch,
+    RecommendBatchResponse,
     RecommendRequest,
     RecommendResponse,
     StateResponse,
@@ -24,7 +29,7 @@ from service.schemas import (
 
 router = APIRouter()
 UserPath = Annotated[UserId, Path()]
-_ERRORS = responses(413, 422, 429, 500, 503, 504)
+_ERRORS = responses(408, 413, 422, 429, 500, 503, 504)
 
 
 def _runtime(request: Request) -> Runtime:
@@ -50,6 +55,41 @@ async def events(body: EventsRequest, request: Request) -> EventsResponse:
     """Add events to a user's history; answers once they are stored."""
     recommender = _runtime(request).recommender()
     return await recommender.add_events(body, request.state.request_id)
+
+
+@router.post("/recommend/batch", responses=_ERRORS)
+async def recommend_batch(body: RecommendBatch, request: Request) -> RecommendBatchResponse:
+    """Ranked items for many users: an answer or a problem for each, within one latency budget."""
+    recommender = _runtime(request).recommender()
+    recommender.check_batch(len(body.requests))
+    request_id, began_s = request.state.request_id, request.state.began_s
+    shared = _deadline(request, body.budget_ms)
+
+    async def serve(entry: RecommendRequest) -> RecommendResponse:
+        own = entry.budget_ms
+        deadline = shared if own is None else min(shared, Deadline.after_ms(own, since_s=began_s))
+        return await recommender.recommend(entry, request_id, deadline)
+
+    results = await each(
+        body.requests, RecommendRequest, serve, request_id=request_id, path=request.url.path
+    )
+    return RecommendBatchResponse(request_id=request_id, results=results)
+
+
+@router.post("/events/batch", responses=_ERRORS)
+async def events_batch(body: EventsBatch, request: Request) -> EventsBatchResponse:
+    """Add events to the histories of many users; answers once all are stored that can be."""
+    recommender = _runtime(request).recommender()
+    recommender.check_batch(len(body.requests))
+    request_id = request.state.request_id
+
+    async def serve(entry: EventsRequest) -> EventsResponse:
+        return await recommender.add_events(entry, request_id)
+
+    results = await each(
+        body.requests, EventsRequest, serve, request_id=request_id, path=request.url.path
+    )
+    return EventsBatchResponse(request_id=request_id, results=results)
 
 
 @router.get("/users/{user_id:path}/state", responses=responses(404, 422, 500, 503))

@@ -19,7 +19,7 @@ from tests.service.builders import (
     write_checkpoint,
 )
 
-KEY = "an admin key of the tests"
+KEY = "an-admin-key-of-the-tests"
 NUM_RELOADS = 4
 
 
@@ -87,7 +87,7 @@ def test_the_command_says_why_nothing_was_reloaded(service: ServiceProcess, tmp_
     nowhere = tmp_path / "nowhere"
     for done, why in (
         (reload(service, "--checkpoint", str(nowhere)), str(nowhere)),
-        (reload(service, key="another"), "403"),
+        (reload(service, key="another"), "401"),
         (reload(service, key=""), "MFALCON_ADMIN_KEY"),
         (reload(service, "--url", "http://127.0.0.1:1"), "http://127.0.0.1:1"),
     ):
