@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib.metadata import version
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from fastapi import FastAPI
 from fastapi.responses import FileResponse
@@ -16,13 +17,16 @@ from service.api.routes import router
 from service.runtime import Runtime
 from service.settings import Settings, split_origins
 
+if TYPE_CHECKING:
+    from service.otel import Tracing
+
 _DEMO_PAGE = Path(__file__).parent / "static" / "demo.html"
 
 
-def create_app(settings: Settings) -> FastAPI:
+def create_app(settings: Settings, tracing: "Tracing | None" = None) -> FastAPI:
     """An ASGI app. Its lifespan begins with opening the store and loading the checkpoint, for which
     it does not wait: until then probes are answered, and requests refused."""
-    runtime = Runtime(settings)
+    runtime = Runtime(settings, tracing)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -37,6 +41,8 @@ def create_app(settings: Settings) -> FastAPI:
         version=version("mfalcon"),
         description="Online inference for HSTU recommenders.",
         lifespan=lifespan,
+        # Its own would tell paths, which hold user ids, to whatever traces this process.
+        telemetry={"tracing": False, "metrics": False, "logs": False},
     )
     app.state.runtime = runtime
     app.include_router(router)
@@ -64,6 +70,10 @@ def create_app(settings: Settings) -> FastAPI:
         lifecycle=runtime.lifecycle,
         in_flight=runtime.in_flight,
     )
+    if tracing is not None:
+        from service.otel import TracedRequests
+
+        app.add_middleware(TracedRequests, tracing=tracing)
 
     @app.get("/", include_in_schema=False)
     async def demo_page() -> FileResponse:

@@ -7,6 +7,7 @@ import asyncio
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import structlog
@@ -33,8 +34,12 @@ from service.schemas import (
 )
 from service.serving import Ask, Serving
 from service.settings import Settings
+from service.shadow import Shadow
 from service.states import Loaded, UserStates
 from service.updates import Applied, Offer, Unstored, Updates
+
+if TYPE_CHECKING:
+    from service.otel import Tracing
 
 _log = structlog.get_logger("mfalcon.recommender")
 
@@ -48,6 +53,8 @@ class Parts:
     thread: EngineThread
     states: UserStates
     provider: HistoryProvider | None
+    shadow: Shadow | None
+    tracing: "Tracing | None"
     settings: Settings
     metrics: Metrics
 
@@ -67,6 +74,7 @@ class Recommender:
             parts.metrics,
             min_retrieved=parts.settings.retrieval_candidates,
         )
+        self.shadow, self._tracing = parts.shadow, parts.tracing
         self._answering = Answering(parts.checkpoint, parts.engine, parts.metrics)
         self._writes: set[asyncio.Task[None]] = set()
 
@@ -94,7 +102,9 @@ class Recommender:
                 # Answered first, written behind; the user's next request waits for the write.
                 state = None if served.ranking is None else served.ranking.state
                 turn.lasts_until(self._write_behind(request.user_id, loaded, applied, state))
-        return self._answering.answer(
+        if self.shadow is not None and served.ranking is not None:
+            self.shadow.offer(request_id, served.ranking, served.job.request_time)
+        answer = self._answering.answer(
             request,
             served.job,
             served.ranking,
@@ -105,6 +115,9 @@ class Recommender:
             cache_ms=served.cache_s * 1000,
             began_s=began,
         )
+        if self._tracing is not None:
+            self._tracing.stages(began, served)
+        return answer
 
     async def add_events(self, request: EventsRequest, request_id: str) -> EventsResponse:
         """Answers once the store holds the events.
@@ -141,8 +154,10 @@ class Recommender:
             await asyncio.wait(self._writes)
 
     async def close(self) -> None:
-        """Let go of the history provider."""
+        """Let go of the history provider and of the oracle."""
         await self._backfill.close()
+        if self.shadow is not None:
+            await self.shadow.close()
 
     def _write_behind(
         self, user_id: str, loaded: Loaded, applied: Applied, state: UserState | None

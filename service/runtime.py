@@ -9,7 +9,7 @@ import os
 import sys
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import structlog
 import torch
@@ -26,9 +26,13 @@ from service.recommender import Recommender
 from service.schemas import ModelInfo
 from service.served_model import ServedModel, Shared, load_model
 from service.settings import Settings, mask_url
+from service.status_line import StatusLine
 from service.store_watch import StoreWatch
 from service.turns import Turns
 from service.warmup import warm_up
+
+if TYPE_CHECKING:
+    from service.otel import Tracing
 
 _log = structlog.get_logger("mfalcon.runtime")
 _NUM_SAMPLE_ITEMS = 500
@@ -39,16 +43,20 @@ times as long, which is as long as a batch: between two operations the engine wo
 
 
 class Runtime:
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, tracing: "Tracing | None" = None) -> None:
         self.settings, self.metrics = settings, Metrics()
+        self._tracing = tracing
         self.lifecycle, self.in_flight = Lifecycle(), InFlight()
         self._watch = StoreWatch(self.metrics)
+        self._status = StatusLine(self.metrics.registry, settings.status_every_s)
         self._embedded: EmbeddedValkey | None = None
         self._shared: Shared | None = None
         self._model: ServedModel | None = None
         self._starting: asyncio.Task[None] | None = None
         self._retiring: asyncio.Task[None] | None = None
         self._is_reloading = False
+        self.metrics.ready.set_function(lambda: self.is_ready)
+        self.metrics.alive.set_function(lambda: self.alive)
 
     def begin(self) -> None:
         """Load and warm up while the event loop goes on, so that probes are answered meanwhile."""
@@ -79,6 +87,7 @@ class Runtime:
             store=await self._open_store(),
             watch=self._watch,
             turns=Turns(),
+            tracing=self._tracing,
         )
         self._model = model = await load_model(settings.checkpoint, self._shared)
         self.lifecycle.enter(Phase.WARMING)
@@ -86,6 +95,7 @@ class Runtime:
             await warm_up(model.engine, model.thread, settings)
         model.publish()
         self.lifecycle.enter(Phase.READY)
+        self._status.begin()
         _log.info("ready", **_told(model, settings))
 
     async def reload(self, folder: Path | None = None) -> tuple[ModelInfo, ModelInfo]:
@@ -156,10 +166,13 @@ class Runtime:
         if self._model is not None:
             await self._model.close()
         await self._watch.close()
+        await self._status.close()
         if self._shared is not None:
             await self._shared.store.close()
         if self._embedded is not None:
             await asyncio.to_thread(self._embedded.stop)
+        if self._tracing is not None:
+            await self._tracing.close()
         self.lifecycle.enter(Phase.STOPPED)
 
     @property
@@ -220,7 +233,7 @@ class Runtime:
                 url = "memory"
         if url == "memory":
             memory = MemoryStore(settings.store_memory_bytes, settings.state_ttl_s)
-            self.metrics.watch_evictions("memory", lambda: memory.evictions)
+            self.metrics.watch_tier("memory", lambda: memory.num_bytes, lambda: memory.evictions)
             return memory
         store = RedisStore.from_url(
             url,

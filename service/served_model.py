@@ -4,10 +4,9 @@ Never knows which of several is the one in use; the runtime does.
 """
 
 import asyncio
-import time
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -17,15 +16,21 @@ from model.engine.engine import Engine
 from service.batch import Bounds, Pace
 from service.codec import StateCodec
 from service.device_tier import DeviceTier
+from service.exactness import Allowed
 from service.history_provider import HistoryProvider
 from service.metrics import Metrics
+from service.oracle_process import OracleProcess
 from service.ranker import Ranker
 from service.recommender import Parts, Recommender
 from service.scheduler import EngineThread
 from service.settings import Settings
+from service.shadow import Shadow
 from service.states import UserStates
 from service.store_watch import StoreWatch
 from service.turns import Turns
+
+if TYPE_CHECKING:
+    from service.otel import Tracing
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,6 +42,7 @@ class Shared:
     store: StateStore
     watch: StoreWatch
     turns: Turns
+    tracing: "Tracing | None"
 
 
 class ServedModel:
@@ -65,6 +71,8 @@ class ServedModel:
                 thread=self.thread,
                 states=states,
                 provider=_provider(checkpoint, settings, metrics),
+                shadow=self._shadow(settings),
+                tracing=of.tracing,
                 settings=settings,
                 metrics=metrics,
             )
@@ -73,13 +81,21 @@ class ServedModel:
     def publish(self) -> None:
         """Let the metrics tell of this one, and of no other any more."""
         metrics, device, thread = self._metrics, self._device, self.thread
-        metrics.watch_evictions("device", lambda: device.evictions)
+        metrics.watch_tier("device", lambda: device.num_bytes, lambda: device.evictions)
         metrics.watch_costs(self.recommender.states.costs)
         metrics.queue_depth.set_function(lambda: thread.depth)
-        metrics.info.clear()
-        labels = version("mfalcon"), self.checkpoint.name, self.fingerprint.hex()
-        metrics.info.labels(*labels).set(1)
-        metrics.loaded_timestamp.set(time.time())
+        metrics.serves(self.checkpoint.name, self.fingerprint.hex())
+
+    def _shadow(self, settings: Settings) -> Shadow | None:
+        if not settings.shadow_share:
+            return None
+        return Shadow(
+            OracleProcess(self.folder, self.fingerprint),
+            self._metrics,
+            share=settings.shadow_share,
+            allowed=Allowed.of(settings.dtype, settings.store_dtype),
+            is_idle=lambda: not self.thread.depth,
+        )
 
     async def close(self) -> None:
         """Once nobody asks it any more: write what is to be written, then stop the thread."""

@@ -212,6 +212,20 @@ class Settings(BaseSettings):
         repr=False,
         description="opens the routes under /admin/, and nothing else; empty: they are closed",
     )
+    shadow_share: float = Field(
+        default=0,
+        ge=0,
+        le=1,
+        description="share of the answers of which some scores are compared with the oracle's, in "
+        "a process of lowest priority with its own copy of the checkpoint, while no request waits "
+        "for the engine; 0: none",
+    )
+    status_every_s: float = Field(
+        default=10,
+        ge=0,
+        description="seconds between two lines in the log on how the service is doing, if it was "
+        "asked anything; 0: never",
+    )
     log_format: Literal["auto", "json", "console"] = Field(
         default="auto", description="auto: console on a terminal, JSON lines elsewhere"
     )

@@ -4,7 +4,8 @@ Never computes. The store is a cache: a failure of it is a miss, told in the ans
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Literal
 
@@ -151,13 +152,15 @@ class UserStates:
 
     async def _head(self, key: StateKey, timeout_s: float | None) -> Header | None:
         began = time.monotonic()
-        header = await self._store.head(key, timeout_s=timeout_s)
+        with self._timed("head"):
+            header = await self._store.head(key, timeout_s=timeout_s)
         self.costs.fetched(0, time.monotonic() - began)
         return header
 
     async def _fetch(self, user_id: str, key: StateKey, timeout_s: float | None) -> Loaded:
         began = time.monotonic()
-        found = await self._store.load(key, timeout_s=timeout_s)
+        with self._timed("get"):
+            found = await self._store.load(key, timeout_s=timeout_s)
         num_bytes = 0 if found.entry is None else found.entry.num_bytes
         stored = None if found.entry is None else self._codec.decode(found.entry)
         self.costs.fetched(num_bytes, time.monotonic() - began)
@@ -182,7 +185,8 @@ class UserStates:
                 return True
             # A tail that is none, or too long to append; whatever else is wrong, `put` finds too.
             entry = self._codec.encode(user_id, state, held.version + 1, held.lineage)
-            is_put = await self._store.put(self._codec.key(user_id), entry)
+            with self._timed("put"):
+                is_put = await self._store.put(self._codec.key(user_id), entry)
         except StoreUnavailable as error:
             self._failed("put", error)
             return None
@@ -206,7 +210,9 @@ class UserStates:
         if append is None:
             return False
         key = self._codec.key(user_id)
-        if not await self._store.append(key, append, timeout_s=timeout_s):
+        with self._timed("append"):
+            is_appended = await self._store.append(key, append, timeout_s=timeout_s)
+        if not is_appended:
             return False
         self._wrote(user_id, state, append.header, HEADER_BYTES + len(append.data))
         return True
@@ -246,6 +252,13 @@ class UserStates:
         self._metrics.state_bytes.labels("device", "out").inc(device_bytes)
         self._metrics.lookups.labels(tier=loaded.tier or self._tier, status=loaded.status).inc()
         return loaded
+
+    @contextmanager
+    def _timed(self, op: str) -> Iterator[None]:
+        """Of an operation that is answered: one that fails is counted by `_failed`."""
+        began = time.monotonic()
+        yield
+        self._metrics.store_seconds.labels(self._tier, op).observe(time.monotonic() - began)
 
     def _failed(self, op: str, error: StoreUnavailable) -> None:
         self._metrics.store_errors.labels(op=op).inc()

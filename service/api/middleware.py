@@ -17,6 +17,7 @@ from service.api.scope import header
 from service.errors import ServiceError, TooLarge, TooSlow, Unexpected
 from service.in_flight import InFlight
 from service.lifecycle import Lifecycle
+from service.logs import RequestLog
 from service.metrics import Metrics
 
 _log = structlog.get_logger("mfalcon.http")
@@ -30,7 +31,7 @@ class RequestScope:
     def __init__(
         self, app: ASGIApp, metrics: Metrics, lifecycle: Lifecycle, in_flight: InFlight
     ) -> None:
-        self._app, self._metrics = app, metrics
+        self._app, self._metrics, self._tell = app, metrics, RequestLog(_log)
         self._lifecycle, self._in_flight = lifecycle, in_flight
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -42,6 +43,7 @@ class RequestScope:
         request_id = given if _SAFE_ID.fullmatch(given) else uuid.uuid4().hex
         scope.setdefault("state", {}).update(request_id=request_id, began_s=began)
         status: int | None = None
+        self._metrics.in_flight.inc()
 
         async def send_with_id(message: Message) -> None:
             nonlocal status
@@ -68,13 +70,14 @@ class RequestScope:
             self._done(scope, request_id, status, time.monotonic() - began)
 
     def _done(self, scope: Scope, request_id: str, status: int | None, seconds: float) -> None:
+        self._metrics.in_flight.dec()
         # The route's template, never the path: paths hold user ids.
         route = getattr(scope.get("route"), "path", "unmatched")
         self._metrics.requests.labels(route, str(status)).inc()
         self._metrics.request_seconds.labels(route).observe(seconds)
         if not route.startswith(_QUIET):
             ms = round(seconds * 1000, 2)
-            _log.info("request", request_id=request_id, route=route, status=status, ms=ms)
+            self._tell(request_id=request_id, route=route, status=status, ms=ms)
 
 
 class BodyLimit:

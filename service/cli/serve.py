@@ -22,7 +22,7 @@ def serve(
 
     Settings: flag over MFALCON_* environment over --config file over default.
     """
-    from service import logs
+    from service import logs, tracing
     from service.app import create_app
     from service.preflight import check
     from service.server import Server, listener
@@ -32,7 +32,7 @@ def serve(
     check(settings)
     effective = "  ".join(f"{name}={value}" for name, value in settings.masked().items())
     note(f"mfalcon settings: {effective}")
-    app = create_app(settings)
+    app = create_app(settings, tracing.from_environment())
     Server(app, settings).run([listener(settings.host, settings.port)])
     if failure := app.state.runtime.failure:
         raise failure

@@ -74,7 +74,8 @@ def verify(
 
 
 def _result(checkpoint: "Checkpoint", users: int, findings: "list[Finding]") -> dict[str, Any]:
-    from service.verification.run import TOLERANCE, worst
+    from service.exactness import TOLERANCE
+    from service.verification.run import worst
 
     return {
         "checkpoint": checkpoint.name,

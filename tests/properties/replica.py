@@ -47,6 +47,8 @@ class Replica:
                 thread=model.thread,
                 states=self._states,
                 provider=None,
+                shadow=None,
+                tracing=None,
                 settings=SETTINGS,
                 metrics=metrics,
             )
