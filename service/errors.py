@@ -2,8 +2,8 @@
 
     ServiceError
     ├── InvalidRequest      422  invalid_request
-    ├── CheckpointRefused   422  checkpoint_refused
     ├── Unauthorized        401  unauthorized        (WWW-Authenticate)
+    ├── CheckpointRefused   422  checkpoint_refused
     ├── Forbidden           403  forbidden
     ├── UnknownUser         404  unknown_user
     ├── TooSlow             408  too_slow

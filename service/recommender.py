@@ -115,6 +115,8 @@ class Recommender:
             cache_ms=served.cache_s * 1000,
             began_s=began,
         )
+        if deadline.expired:
+            self._metrics.late.inc()
         if self._tracing is not None:
             self._tracing.stages(began, served)
         return answer

@@ -44,8 +44,7 @@ times as long, which is as long as a batch: between two operations the engine wo
 
 class Runtime:
     def __init__(self, settings: Settings, tracing: "Tracing | None" = None) -> None:
-        self.settings, self.metrics = settings, Metrics()
-        self._tracing = tracing
+        self.settings, self.metrics, self._tracing = settings, Metrics(), tracing
         self.lifecycle, self.in_flight = Lifecycle(), InFlight()
         self._watch = StoreWatch(self.metrics)
         self._status = StatusLine(self.metrics.registry, settings.status_every_s)
@@ -84,10 +83,10 @@ class Runtime:
         self._shared = Shared(
             settings=settings,
             metrics=self.metrics,
+            tracing=self._tracing,
             store=await self._open_store(),
             watch=self._watch,
             turns=Turns(),
-            tracing=self._tracing,
         )
         self._model = model = await load_model(settings.checkpoint, self._shared)
         self.lifecycle.enter(Phase.WARMING)

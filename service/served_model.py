@@ -39,10 +39,10 @@ class Shared:
 
     settings: Settings
     metrics: Metrics
+    tracing: "Tracing | None"
     store: StateStore
     watch: StoreWatch
     turns: Turns
-    tracing: "Tracing | None"
 
 
 class ServedModel:
@@ -89,12 +89,13 @@ class ServedModel:
     def _shadow(self, settings: Settings) -> Shadow | None:
         if not settings.shadow_share:
             return None
+        thread = self.thread
         return Shadow(
             OracleProcess(self.folder, self.fingerprint),
             self._metrics,
             share=settings.shadow_share,
             allowed=Allowed.of(settings.dtype, settings.store_dtype),
-            is_idle=lambda: not self.thread.depth,
+            is_idle=lambda: not thread.depth,
         )
 
     async def close(self) -> None:

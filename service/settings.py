@@ -161,26 +161,6 @@ class Settings(BaseSettings):
         "in the queue like a request of its own: more than `max_queue` are never all served",
     )
     max_results: int = Field(default=1000, ge=1, description="largest num_results")
-    warmup_timeout_s: float = Field(
-        default=60,
-        ge=0,
-        description="longest that warming up may keep a service from being ready: the first passes "
-        "of a size allocate and choose kernels, for which no request should wait",
-    )
-    drain_delay_s: float = Field(
-        default=5,
-        ge=0,
-        description="how long requests are still taken after SIGTERM, while `/health/ready` says "
-        "503: load balancers go on sending until they have seen it; a second SIGTERM, or Ctrl-C, "
-        "does not wait",
-    )
-    shutdown_timeout_s: int = Field(
-        default=30,
-        ge=1,
-        description="longest wait for requests in flight once the listener is closed, before they "
-        "are cut off; whatever ends the process by force has to wait longer than this and "
-        "`drain_delay_s`",
-    )
     ssl_certfile: str = Field(
         default="",
         description="PEM file of the certificate to serve https:// with, and of those between it "
@@ -206,6 +186,26 @@ class Settings(BaseSettings):
     )
     api_keys_file: str = Field(
         default="", description="file of such pairs, one a line, read at start; added to them"
+    )
+    warmup_timeout_s: float = Field(
+        default=60,
+        ge=0,
+        description="longest that warming up may keep a service from being ready: the first passes "
+        "of a size allocate and choose kernels, for which no request should wait",
+    )
+    drain_delay_s: float = Field(
+        default=5,
+        ge=0,
+        description="how long requests are still taken after SIGTERM, while `/health/ready` says "
+        "503: load balancers go on sending until they have seen it; a second SIGTERM, or Ctrl-C, "
+        "does not wait",
+    )
+    shutdown_timeout_s: int = Field(
+        default=30,
+        ge=1,
+        description="longest wait for requests in flight once the listener is closed, before they "
+        "are cut off; whatever ends the process by force has to wait longer than this and "
+        "`drain_delay_s`",
     )
     admin_key: str = Field(
         default="",

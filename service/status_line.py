@@ -13,7 +13,7 @@ import structlog
 from prometheus_client import CollectorRegistry
 
 _log = structlog.get_logger("mfalcon.status")
-_ASKED = ("/recommend", "/recommend/batch", "/events")
+_ASKED = ("/recommend", "/recommend/batch", "/events", "/events/batch")
 """Routes whose requests count. Those of batches count as one."""
 
 Labels = dict[str, str]

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.certificates import make_certificates
 from tests.deploy.dockerfile import FINAL, ROOT, environment, instructions, of
 
 PREFIX = "/opt/mfalcon"
@@ -120,8 +121,14 @@ def test_it_serves_where_nothing_can_be_written(built: Path, tmp_path: Path) -> 
     serve(built, tmp_path, before=before)
 
 
-def serve(built: Path, tmp_path: Path, *, before: list[str]) -> None:
-    env = image_environment(built) | {"TMPDIR": str(tmp_path)}
+def test_it_is_healthy_behind_tls(built: Path, tmp_path: Path) -> None:
+    made = make_certificates(tmp_path)
+    files = {"CERTFILE": str(made.server), "KEYFILE": str(made.key(made.server))}
+    serve(built, tmp_path, before=[], **{f"MFALCON_SSL_{name}": at for name, at in files.items()})
+
+
+def serve(built: Path, tmp_path: Path, *, before: list[str], **more: str) -> None:
+    env = image_environment(built) | {"TMPDIR": str(tmp_path)} | more
     program, *arguments = entry()
     command = [*before, str(built / "bin" / program), *arguments]
     with subprocess.Popen(command, cwd=tmp_path, env=env, stderr=subprocess.PIPE) as process:

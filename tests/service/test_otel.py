@@ -58,7 +58,7 @@ async def test_a_request_is_a_span_and_its_stages_follow_each_other(folder: Path
         await service.client.get("/hush")
         await service.client.post("/recommend", json={})
         await service.client.get("/health/live")
-    spans = exporter.get_finished_spans()
+    spans: Any = exporter.get_finished_spans()
     *stages, request, state, unknown, wrong = spans
     assert [span.name for span in stages] == ["state", "queue", "encode", "score", "answer"]
     assert request.name == "POST /recommend"
