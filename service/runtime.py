@@ -54,7 +54,7 @@ class Runtime:
         self._starting: asyncio.Task[None] | None = None
         self._retiring: asyncio.Task[None] | None = None
         self._is_reloading = False
-        self.metrics.ready.set_function(lambda: self.lifecycle.phase is Phase.READY and self.alive)
+        self.metrics.ready.set_function(lambda: self.is_ready)
         self.metrics.alive.set_function(lambda: self.alive)
 
     def begin(self) -> None:

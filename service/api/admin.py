@@ -13,7 +13,7 @@ from service.schemas import ReloadRequest, ReloadResponse
 router = APIRouter(prefix="/admin", dependencies=[Admin])
 
 
-@router.post("/reload", responses=responses(403, 409, 413, 422, 500, 503))
+@router.post("/reload", responses=responses(408, 409, 413, 422, 500, 503))
 async def reload(body: ReloadRequest, request: Request) -> ReloadResponse:
     """Serve from another checkpoint without a request failing; answers once it is in use."""
     runtime: Runtime = request.app.state.runtime

@@ -42,7 +42,7 @@ _EXAMPLES: dict[int, ServiceError] = {
         InvalidRequest("user_id: Field required"),
         Overloaded("128 of 128 requests are waiting", retry_after_s=1),
         Unexpected(),
-        NotReady("the service is draining", retry_after_s=1),
+        NotReady("the service is loading", retry_after_s=1),
         DeadlineExceeded("the engine did not answer within the budget"),
     )
 }
