@@ -18,7 +18,7 @@ def unread(environment: Mapping[str, str], settings: Iterable[str]) -> list[str]
     for name in sorted(environment):
         if not name.startswith(_PREFIX) or name.startswith(_OURS) or name in known:
             continue
-        (*_, nearest) = ("", *get_close_matches(name, known, n=1))
+        (*_, nearest) = ("", *get_close_matches(name, known, n=1, cutoff=0.8))
         hint = f"; did you mean {nearest}?" if nearest else ""
         told.append(f"{name} is set, and is no setting{hint}")
     return told
