@@ -38,7 +38,7 @@ def create_app(settings: Settings, checkpoint: Checkpoint | None = None) -> Fast
     )
     app.state.runtime = runtime
     app.include_router(router)
-    problems.install(app)
+    problems.install(app, runtime.metrics)
     app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes)
     app.add_middleware(RequestScope, metrics=runtime.metrics)
 

@@ -101,6 +101,13 @@ class Metrics:
         self.degraded = Counter(
             "mfalcon_degraded", "Answers by what they left out", ["reason"], registry=registry
         )
+        self.refusals = Counter(
+            "mfalcon_refusals",
+            "Requests answered 429: late, those ahead take longer than the budget; full, the queue "
+            "is; user, too many of the user's requests are in flight",
+            ["reason"],
+            registry=registry,
+        )
         self.store_errors = Counter(
             "mfalcon_store_errors", "Store operations that failed", ["op"], registry=registry
         )
@@ -130,6 +137,11 @@ class Metrics:
         )
         self.queue_depth = Gauge(
             "mfalcon_queue_requests", "Requests waiting for the engine", registry=registry
+        )
+        self.queue_seconds = Gauge(
+            "mfalcon_queue_seconds",
+            "How long a request that came now is expected to wait for the engine",
+            registry=registry,
         )
         self.info = Gauge(
             "mfalcon_info",

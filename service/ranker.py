@@ -34,13 +34,10 @@ class Ranker:
         """Settle every ticket, each as soon as it is done."""
         self._metrics.batch_requests.observe(len(tickets))
         self._metrics.batch_rows.observe(sum(ticket.work.num_rows for ticket in tickets))
-        began_s = time.monotonic()
-        num_rows = sum(ticket.work.encode_rows for ticket in tickets)
         requests = [request for request in self._encode(tickets) if request.goes_on()]
         while requests:
-            num_rows += self._score(requests)
+            self._score(requests)
             requests = [request for request in requests if request.goes_on()]
-        self._pace.learn(num_rows, time.monotonic() - began_s)
 
     def _encode(self, tickets: Sequence[Ticket[Any]]) -> "list[_Request]":
         """One jagged pass. Jobs for a state alone are done with it; the requests are to score."""
@@ -56,6 +53,8 @@ class Ranker:
             # Most likely one job is at fault, which is to fail alone.
             return [request for ticket in tickets for request in self._encode([ticket])]
         together = _Together.of(encoded, began_s)
+        num_rows = sum(ticket.work.encode_rows for ticket in tickets)
+        self._pace.encoded(num_rows, together.ended_s - began_s)
         requests = []
         for ticket, each in zip(tickets, encoded, strict=True):
             if each.live is None:
@@ -68,12 +67,13 @@ class Ranker:
                 ticket.fail(error)
         return requests
 
-    def _score(self, requests: "Sequence[_Request]") -> int:
-        """One pass over microbatches of different requests; how many candidates it scored.
+    def _score(self, requests: "Sequence[_Request]") -> None:
+        """One pass over microbatches of different requests.
 
         What is due first comes first, but a long list gives way by as much as it would take.
         """
-        row_s, room = self._pace.row_s, self._pass_rows
+        began_s = time.monotonic()
+        row_s, room = self._pace.candidate_s, self._pass_rows
         chosen, batches = [], []
         for request in sorted(requests, key=lambda r: r.deadline.at_s + r.num_left * row_s):
             batch = request.microbatch(self._pass_rows)
@@ -91,10 +91,10 @@ class Ranker:
         except Exception as error:
             for request in chosen:
                 request.ticket.fail(error)
-            return 0
+            return
         for request, logits in zip(chosen, parts, strict=True):
             request.add(logits)
-        return self._pass_rows - room
+        self._pace.scored(self._pass_rows - room, time.monotonic() - began_s)
 
 
 @dataclass(frozen=True, slots=True)

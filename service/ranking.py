@@ -6,6 +6,7 @@ before the deadline are the best ones; the rest follow in that order, unscored.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Final
 
 import torch
 from torch import Tensor
@@ -17,6 +18,9 @@ from service.batch import Work
 from service.deadline import Deadline
 from service.scheduler import Job
 
+ANONYMOUS: Final = "anonymous"
+"""The client of requests without a key."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExtendJob(Job[UserState]):
@@ -25,6 +29,7 @@ class ExtendJob(Job[UserState]):
     state: UserState
     history: History
     deadline: None = None
+    client: str = ""
 
     def work(self) -> Work:
         return Work(_num_new(self.state, self.history), 0)
@@ -42,6 +47,7 @@ class RankJob(Job["Ranking"]):
     exclude_seen: bool
     deadline: Deadline
     submitted_s: float  # time.monotonic()
+    client: str = ANONYMOUS
     on_state: Callable[[UserState], None] | None = None
     """Called on the event loop with the state of the history, before candidates are scored."""
 

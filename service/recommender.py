@@ -22,6 +22,7 @@ from service.deadline import Deadline
 from service.errors import TooLarge
 from service.history_provider import HistoryProvider
 from service.metrics import Metrics
+from service.ranking import ANONYMOUS
 from service.scheduler import EngineThread
 from service.schemas import (
     EventIn,
@@ -57,7 +58,7 @@ class Recommender:
 
     def __init__(self, parts: Parts) -> None:
         self.checkpoint, self.engine, self.states = parts.checkpoint, parts.engine, parts.states
-        self._settings, self._metrics = parts.settings, parts.metrics
+        self._thread, self._settings, self._metrics = parts.thread, parts.settings, parts.metrics
         self._updates = Updates(parts.checkpoint, parts.thread, parts.states, parts.metrics)
         self._backfill = Backfill(self._updates, parts.provider)
         self._serving = Serving(
@@ -75,7 +76,11 @@ class Recommender:
         return self._answering.model
 
     async def recommend(
-        self, request: RecommendRequest, request_id: str, deadline: Deadline
+        self,
+        request: RecommendRequest,
+        request_id: str,
+        deadline: Deadline,
+        client: str = ANONYMOUS,
     ) -> RecommendResponse:
         """
         Raises:
@@ -84,10 +89,11 @@ class Recommender:
             DeadlineExceeded: the engine did not answer at all.
         """
         began = time.monotonic()
+        self._thread.require_room(deadline, client)
         offer = self._offer(request.events, request.history_mode)
         candidates, missing = self._candidates(request)
         async with self.states.turn(request.user_id) as turn:
-            ask = Ask(request, offer, candidates, deadline)
+            ask = Ask(request, offer, candidates, deadline, client)
             served = await self._serving.ranked(ask, turn)
             loaded, applied = served.loaded, served.applied
             if not served.is_saved and applied.history is not loaded.stored.state.history:
@@ -106,12 +112,20 @@ class Recommender:
             began_s=began,
         )
 
-    async def add_events(self, request: EventsRequest, request_id: str) -> EventsResponse:
-        """Answers once the store holds the events.
+    async def add_events(
+        self,
+        request: EventsRequest,
+        request_id: str,
+        deadline: Deadline,
+        client: str = ANONYMOUS,
+    ) -> EventsResponse:
+        """Answers once the store holds the events. The deadline decides whether they are taken;
+        what is taken is stored.
 
         Raises:
-            InvalidRequest, TooLarge, NotReady: as `recommend`.
+            InvalidRequest, TooLarge, Overloaded, NotReady: as `recommend`.
         """
+        self._thread.require_room(deadline, client)
         offer = self._offer(request.events, request.history_mode)
         async with self.states.turn(request.user_id):
             loaded, applied = await self._serving.held(request.user_id, offer)

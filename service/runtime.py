@@ -25,6 +25,7 @@ from service.history_provider import HistoryProvider
 from service.lifecycle import Lifecycle, Phase
 from service.metrics import Metrics
 from service.ranker import Ranker
+from service.ranking import ANONYMOUS
 from service.recommender import Parts, Recommender
 from service.scheduler import EngineThread
 from service.settings import Settings, mask_url
@@ -70,6 +71,9 @@ class Runtime:
         self.lifecycle.enter(Phase.WARMING)
         self._thread = engine_thread(engine, settings, self.metrics)
         self.metrics.queue_depth.set_function(lambda: self._thread.depth if self._thread else 0)
+        self.metrics.queue_seconds.set_function(
+            lambda: self._thread.wait_s(ANONYMOUS) if self._thread else 0.0
+        )
         await warm_up(engine, self._thread, microbatch=settings.microbatch)
         fingerprint = checkpoint.digests().fingerprint
         dtype = Dtype.named(settings.store_dtype)

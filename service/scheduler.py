@@ -1,21 +1,23 @@
 """Owns the one engine thread and the bounded queue before it.
 
 Never runs two batches at once, and never dies of a job: an exception goes to its caller. Work that
-nobody waits for any more, or that is past its deadline, is dropped when its turn comes.
+nobody waits for any more, or that is past its deadline, leaves the queue. What would only wait for
+its deadline to pass is refused: those ahead of it, at the pace learned, take longer than it has.
 """
 
 import asyncio
 import contextlib
+import math
 import threading
 import time
 from abc import ABC, abstractmethod
-from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any, Generic, TypeVar
 
 from service.batch import Batch, Bounds, Pace, Work
 from service.deadline import Deadline
-from service.errors import NotReady, Overloaded
+from service.errors import NotReady, Overloaded, Refusal
+from service.fair_queue import FairQueue
 
 T = TypeVar("T")
 A = TypeVar("A")
@@ -29,6 +31,7 @@ class Job(ABC, Generic[T]):
     """What is asked of the engine; T is what it answers."""
 
     deadline: Deadline | None  # None: the service's own (write-backs), never refused
+    client: str  # who asks; they share the engine fairly
 
     @abstractmethod
     def work(self) -> Work: ...
@@ -73,7 +76,7 @@ class Ticket(Generic[T]):
 
 
 class EngineThread:
-    """First in, first out, several jobs at a time. Call `submit` from an event loop."""
+    """In fair order, several jobs at a time. Call `submit` from an event loop."""
 
     def __init__(
         self,
@@ -85,7 +88,8 @@ class EngineThread:
     ) -> None:
         """`run` runs jobs together and settles each as soon as it is done."""
         self._run, self._bounds, self._pace, self._max_queue = run, bounds, pace, max_queue
-        self._queue: deque[Ticket[Any]] = deque()
+        self._queue = FairQueue[Ticket[Any]]()
+        self._free_s = 0.0  # time.monotonic() when the batch that runs is expected to end
         self._wake = threading.Condition()
         self._closing = False
         self._thread = threading.Thread(target=self._loop, name="mfalcon-engine", daemon=True)
@@ -100,27 +104,47 @@ class EngineThread:
         """Jobs waiting."""
         return len(self._queue)
 
+    def wait_s(self, client: str) -> float:
+        """How long a job of the client that came now is expected to wait."""
+        with self._wake:
+            return self._wait_s(client)
+
+    def require_room(self, deadline: Deadline, client: str) -> None:
+        """
+        Raises:
+            Overloaded: a job of the client would only wait for its deadline to pass.
+            NotReady: the thread is stopping or dead.
+        """
+        with self._wake:
+            self._require_room(deadline, client)
+
     async def submit(self, job: Job[T]) -> T:
         """Run on the engine thread and return what it returns.
 
         Raises:
-            Overloaded: the queue is full.
+            Overloaded: there is no room; see `require_room`. Or the queue is full, and this job, or
+                one that came later, is the furthest beyond its client's share.
             Expired: the deadline passed while the job waited.
             NotReady: the thread is stopping or dead.
         """
         ticket = Ticket(job)
         with self._wake:
-            if self._closing or not self.alive:
-                raise NotReady("the engine is stopped", retry_after_s=1)
+            self._require_room(job.deadline, job.client)
             if job.deadline is not None and len(self._queue) >= self._max_queue:
-                wait_s = self._pace.row_s * sum(waiting.work.num_rows for waiting in self._queue)
-                raise Overloaded(
-                    f"{len(self._queue)} of {self._max_queue} requests are waiting",
-                    retry_after_s=max(1, round(wait_s)),
-                )
-            self._queue.append(ticket)
+                self._make_room(job.client)
+            self._queue.put(ticket, job.client, self._pace.seconds(ticket.work))
             self._wake.notify()
-        return await ticket.future
+        expiry = None
+        if job.deadline is not None:
+            loop = asyncio.get_running_loop()
+            expiry = loop.call_later(job.deadline.remaining_s, self._expire, ticket)
+        try:
+            return await ticket.future
+        finally:
+            if expiry is not None:
+                expiry.cancel()
+            if ticket.is_given_up:
+                self._leave(ticket)
 
     async def close(self) -> None:
         """Finish what is queued, then stop."""
@@ -128,6 +152,45 @@ class EngineThread:
             self._closing = True
             self._wake.notify()
         await asyncio.to_thread(self._thread.join)
+
+    def _wait_s(self, client: str) -> float:
+        return max(0.0, self._free_s - time.monotonic()) + self._queue.ahead_s(client)
+
+    def _require_room(self, deadline: Deadline | None, client: str) -> None:
+        if self._closing or not self.alive:
+            raise NotReady("the engine is stopped", retry_after_s=1)
+        if deadline is not None:
+            left_s = deadline.remaining_s
+            late_s = self._wait_s(client) - left_s
+            # Without any time left it does not wait: it is answered without the engine.
+            if late_s > 0 and left_s > 0:
+                raise Overloaded(
+                    "those who wait for the engine take longer than the request's budget",
+                    reason=Refusal.LATE,
+                    retry_after_s=math.ceil(late_s),
+                )
+
+    def _make_room(self, client: str) -> None:
+        """Refuse whoever is the furthest beyond their share."""
+        error = Overloaded(
+            f"{len(self._queue)} of {self._max_queue} requests are waiting",
+            reason=Refusal.FULL,
+            retry_after_s=max(1, math.ceil(self._wait_s(client))),
+        )
+        last = self._queue.last_after(client)
+        if last is None or last.job.deadline is None:
+            raise error
+        self._queue.remove(last)
+        last.fail(error)
+
+    def _expire(self, ticket: Ticket[Any]) -> None:
+        if self._leave(ticket) and not ticket.is_given_up:
+            ticket.future.set_exception(Expired())
+
+    def _leave(self, ticket: Ticket[Any]) -> bool:
+        """Whether it was waiting still."""
+        with self._wake:
+            return self._queue.remove(ticket)
 
     def _loop(self) -> None:
         while self._wait():
@@ -137,17 +200,19 @@ class EngineThread:
     def _wait(self) -> bool:
         """Whether there is a job; False: there will be none any more."""
         with self._wake:
-            while not self._queue and not self._closing:
+            self._free_s = 0.0
+            while not len(self._queue) and not self._closing:
                 self._wake.wait()
-            return bool(self._queue)
+            return len(self._queue) > 0
 
     def _take(self) -> list[Ticket[Any]]:
         """The next batch off the queue; empty if nobody waits any more."""
         taken: list[Ticket[Any]] = []
-        batch = Batch(self._bounds, self._pace, time.monotonic())
+        now_s = time.monotonic()
+        batch = Batch(self._bounds, self._pace, now_s)
         with self._wake:
-            while self._queue:
-                ticket = self._queue[0]
+            while len(self._queue):
+                ticket = self._queue.first
                 deadline = ticket.job.deadline
                 if not ticket.is_given_up:
                     if deadline is not None and deadline.expired:
@@ -156,7 +221,8 @@ class EngineThread:
                         taken.append(ticket)
                     else:
                         break
-                self._queue.popleft()
+                self._queue.pop()
+            self._free_s = now_s + batch.seconds
         return taken
 
     def _run_together(self, tickets: list[Ticket[Any]]) -> None:

@@ -36,6 +36,7 @@ class Ask:
     offer: Offer
     candidates: Tensor | None
     deadline: Deadline
+    client: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +140,7 @@ class Serving:
             exclude_seen=request.exclude_seen,
             deadline=ask.deadline,
             submitted_s=time.monotonic(),
+            client=ask.client,
         )
 
     async def held(

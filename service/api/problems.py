@@ -14,8 +14,10 @@ from service.errors import (
     InvalidRequest,
     MethodNotAllowed,
     NotFound,
+    Overloaded,
     ServiceError,
 )
+from service.metrics import Metrics
 from service.schemas import Problem
 
 _MAX_ERRORS = 20
@@ -40,9 +42,11 @@ def answer(error: ServiceError, request_id: str, path: str) -> JSONResponse:
     )
 
 
-def install(app: FastAPI) -> None:
+def install(app: FastAPI, metrics: Metrics) -> None:
     @app.exception_handler(ServiceError)
     async def service_error(request: Request, error: ServiceError) -> JSONResponse:
+        if isinstance(error, Overloaded):
+            metrics.refusals.labels(error.reason).inc()
         return answer(error, request.state.request_id, request.url.path)
 
     @app.exception_handler(RequestValidationError)

@@ -12,6 +12,7 @@ from service.api.problems import responses
 from service.deadline import Deadline
 from service.errors import InvalidRequest, NotReady, UnknownUser
 from service.lifecycle import Phase
+from service.ranking import ANONYMOUS
 from service.runtime import Runtime
 from service.schemas import (
     DeleteResponse,
@@ -39,7 +40,7 @@ async def recommend(
     """Ranked items with action predictions, within the latency budget."""
     recommender = _runtime(request).recommender()
     deadline = _deadline(request, body.budget_ms)
-    answer = await recommender.recommend(body, request.state.request_id, deadline)
+    answer = await recommender.recommend(body, request.state.request_id, deadline, _client(request))
     timing = answer.timing_ms.model_dump()
     response.headers["Server-Timing"] = ", ".join(f"{k};dur={v}" for k, v in timing.items())
     return answer
@@ -49,7 +50,9 @@ async def recommend(
 async def events(body: EventsRequest, request: Request) -> EventsResponse:
     """Add events to a user's history; answers once they are stored."""
     recommender = _runtime(request).recommender()
-    return await recommender.add_events(body, request.state.request_id)
+    return await recommender.add_events(
+        body, request.state.request_id, _deadline(request, None), _client(request)
+    )
 
 
 @router.get("/users/{user_id:path}/state", responses=responses(404, 422, 500, 503))
@@ -120,6 +123,11 @@ async def metrics(request: Request) -> Response:
 async def info(request: Request) -> dict[str, Any]:
     """The loaded checkpoint, its actions, the limits in force, and some item ids to try."""
     return _runtime(request).info()
+
+
+def _client(request: Request) -> str:
+    """The name of the request's key."""
+    return getattr(request.state, "client", ANONYMOUS)
 
 
 def _deadline(request: Request, budget_ms: float | None) -> Deadline:
