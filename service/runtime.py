@@ -87,6 +87,7 @@ class Runtime:
             device,
             self.metrics,
             self._watch.is_full,
+            settings.max_user_requests,
         )
         self._recommender = Recommender(
             Parts(

@@ -50,6 +50,11 @@ class Served:
     cache_s: float  # waiting for the store
     is_saved: bool = False
 
+    @property
+    def has_news(self) -> bool:
+        """Whether the history is another than the one held."""
+        return self.applied.history is not self.loaded.stored.state.history
+
 
 class Serving:
     """For one checkpoint."""
@@ -85,7 +90,7 @@ class Serving:
         user_id, deadline, size = ask.request.user_id, ask.deadline, ask.request.history_size
         loaded, applied = await self.held(user_id, ask.offer, deadline, size)
         cache_s = time.monotonic() - began
-        job = self._job(ask, loaded, applied)
+        job = self.job(ask, loaded, applied)
         return Served(job, await self._rank(job), loaded, applied, cache_s)
 
     async def _ranked_from(self, here: Loaded, ask: Ask, turn: Turn) -> Served | None:
@@ -103,7 +108,7 @@ class Serving:
             if not made.done():
                 made.set_result(state)
 
-        job = self._job(ask, here, applied)
+        job = self.job(ask, here, applied)
         if applied.history is here.stored.state.history:
             settle(None)
         else:
@@ -129,7 +134,7 @@ class Serving:
         self._count_source(confirmed.loaded, applied)
         return Served(job, ranking, confirmed.loaded, applied, cache_s, confirmed.is_saved)
 
-    def _job(self, ask: Ask, loaded: Loaded, applied: Applied) -> RankJob:
+    def job(self, ask: Ask, loaded: Loaded, applied: Applied) -> RankJob:
         request = ask.request
         return RankJob(
             state=loaded.stored.state,

@@ -3,6 +3,7 @@
 Never computes. The store is a cache: a failure of it is a miss, told in the answer.
 """
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,8 +13,10 @@ import structlog
 
 from cache import HEADER_BYTES, Header, Held, StateKey, StateStore, StoreFull, StoreUnavailable
 from model.engine.state import UserState
+from model.history import History
 from service.codec import StateCodec, StoredState
 from service.cost import CostModel
+from service.deadline import Deadline
 from service.device_tier import DeviceTier
 from service.logs import SeldomWarning
 from service.metrics import Metrics
@@ -57,19 +60,31 @@ class UserStates:
         device: DeviceTier,
         metrics: Metrics,
         on_full: Callable[[], None] = lambda: None,
+        max_turns: float = math.inf,
     ) -> None:
-        """`on_full` is called when the store refuses a state for want of memory."""
+        """`on_full` is called when the store refuses a state for want of memory; of one user's
+        requests `max_turns` are in flight at most."""
         self._on_full = on_full
         self._store, self._codec, self._empty, self._metrics = store, codec, empty, metrics
         self._device = device
         self.costs = CostModel()
         metrics.watch_costs(self.costs)
-        self._turns = Turns()
+        self._turns = Turns(max_turns)
         self._warn = SeldomWarning(_log, "store_unavailable")
 
-    def turn(self, user_id: str) -> Turn:
-        """Requests of one user one after another; of different users side by side."""
-        return self._turns.of(user_id)
+    def turn(self, user_id: str, deadline: Deadline | None = None) -> Turn:
+        """Requests of one user one after another; of different users side by side.
+
+        Raises:
+            Overloaded: too many of this user's requests are in flight.
+        """
+        return self._turns.of(user_id, deadline)
+
+    def glimpse(self, user_id: str) -> tuple[Loaded, History]:
+        """What is known of a user without a turn and without the store: a copy, if one is here,
+        and the history as those in flight know it. Nothing may be made of them."""
+        loaded = self.here(user_id) or Loaded(StoredState(self._empty()), "miss", None)
+        return loaded, self._turns.told(user_id) or loaded.stored.state.history
 
     def here(self, user_id: str) -> Loaded | None:
         """The copy of this process, to be confirmed before anybody is told what was made of it."""
@@ -230,6 +245,7 @@ class UserStates:
         when some may be left.
         """
         self._device.drop(user_id)
+        self._turns.forget(user_id)
         return await self._store.delete(self._codec.key(user_id))
 
     async def close(self) -> None:
