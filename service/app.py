@@ -10,6 +10,7 @@ from fastapi.responses import FileResponse
 
 from model.checkpoint import Checkpoint
 from service.api import problems
+from service.api.disconnects import Disconnects
 from service.api.middleware import BodyLimit, RequestScope
 from service.api.routes import router
 from service.runtime import Runtime
@@ -39,6 +40,7 @@ def create_app(settings: Settings, checkpoint: Checkpoint | None = None) -> Fast
     app.state.runtime = runtime
     app.include_router(router)
     problems.install(app, runtime.metrics)
+    app.add_middleware(Disconnects)
     app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes)
     app.add_middleware(RequestScope, metrics=runtime.metrics)
 

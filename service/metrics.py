@@ -22,7 +22,7 @@ class Metrics:
         self.registry = registry = registry or CollectorRegistry()
         self.requests = Counter(
             "mfalcon_requests",
-            "Answers by route and status",
+            "Answers by route and status; disconnected: the client went before the answer",
             ["route", "status"],
             registry=registry,
         )

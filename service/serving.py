@@ -127,7 +127,7 @@ class Serving:
         finally:
             settle(None)  # In case the engine never got to it.
         ranked_s = time.monotonic()
-        confirmed = await confirming
+        confirmed = await asyncio.shield(confirming)  # The write ends, whoever goes.
         if confirmed is None:
             return None
         cache_s += time.monotonic() - ranked_s
