@@ -179,8 +179,7 @@ class Recommender:
 
     async def _made(self, user_id: str, served: Served) -> Stored:
         """What a request that has its turn still started from, with its offer."""
-        state = None if served.ranking is None else served.ranking.state
-        return await self._updates.store(user_id, served.loaded, served.applied, state)
+        return await self._updates.store(user_id, served.loaded, served.applied, served.made)
 
     def _write_behind(self, storing: Coroutine[Any, Any, Stored]) -> asyncio.Task[None]:
         async def write() -> None:

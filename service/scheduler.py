@@ -12,7 +12,7 @@ import threading
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Self, TypeVar
 
 from service.batch import Batch, Bounds, Pace, Work
 from service.deadline import Deadline
@@ -35,6 +35,11 @@ class Job(ABC, Generic[T]):
 
     @abstractmethod
     def work(self) -> Work: ...
+
+    def within(self, seconds: float, pace: Pace) -> Self:
+        """The job, or the nearest to it that can be paid in so much time."""
+        del seconds, pace
+        return self
 
 
 class Ticket(Generic[T]):
@@ -89,7 +94,8 @@ class EngineThread:
         """`run` runs jobs together and settles each as soon as it is done."""
         self._run, self._bounds, self._pace, self._max_queue = run, bounds, pace, max_queue
         self._queue = FairQueue[Ticket[Any]]()
-        self._free_s = 0.0  # time.monotonic() when the batch that runs is expected to end
+        self._running: list[Ticket[Any]] = []
+        self._free_s = 0.0  # time.monotonic() when they are expected to be done
         self._wake = threading.Condition()
         self._closing = False
         self._thread = threading.Thread(target=self._loop, name="mfalcon-engine", daemon=True)
@@ -154,7 +160,9 @@ class EngineThread:
         await asyncio.to_thread(self._thread.join)
 
     def _wait_s(self, client: str) -> float:
-        return max(0.0, self._free_s - time.monotonic()) + self._queue.ahead_s(client)
+        is_running = not all(ticket.is_settled for ticket in self._running)
+        rest_s = max(0.0, self._free_s - time.monotonic()) if is_running else 0.0
+        return rest_s + self._queue.ahead_s(client)
 
     def _require_room(self, deadline: Deadline | None, client: str) -> None:
         if self._closing or not self.alive:
@@ -200,7 +208,7 @@ class EngineThread:
     def _wait(self) -> bool:
         """Whether there is a job; False: there will be none any more."""
         with self._wake:
-            self._free_s = 0.0
+            self._running = []
             while not len(self._queue) and not self._closing:
                 self._wake.wait()
             return len(self._queue) > 0
@@ -213,17 +221,34 @@ class EngineThread:
         with self._wake:
             while len(self._queue):
                 ticket = self._queue.first
-                deadline = ticket.job.deadline
-                if not ticket.is_given_up:
-                    if deadline is not None and deadline.expired:
-                        ticket.fail(Expired())
-                    elif batch.admits(ticket.work, deadline):
-                        taken.append(ticket)
-                    else:
+                try:
+                    if not self._joins(ticket, batch, taken):
                         break
+                except Exception as error:
+                    ticket.fail(error)
                 self._queue.pop()
-            self._free_s = now_s + batch.seconds
+            self._running, self._free_s = taken, now_s + batch.seconds
         return taken
+
+    def _joins(self, ticket: Ticket[Any], batch: Batch, taken: list[Ticket[Any]]) -> bool:
+        """Put a ticket into the batch, as much of it as its time pays, or drop it; False: it is to
+        wait for the next."""
+        deadline = ticket.job.deadline
+        if ticket.is_given_up:
+            return True
+        if deadline is None:
+            fitted = ticket.job
+        elif deadline.expired:
+            ticket.fail(Expired())
+            return True
+        else:
+            fitted = ticket.job.within(deadline.remaining_s - batch.seconds, self._pace)
+        work = ticket.work if fitted is ticket.job else fitted.work()
+        if not batch.admits(work, deadline):
+            return False
+        ticket.job, ticket.work = fitted, work
+        taken.append(ticket)
+        return True
 
     def _run_together(self, tickets: list[Ticket[Any]]) -> None:
         try:

@@ -51,6 +51,12 @@ class Served:
     is_saved: bool = False
 
     @property
+    def made(self) -> UserState | None:
+        """The state of the whole history, if the engine made it."""
+        ranking = self.ranking
+        return None if ranking is None or ranking.shortcut else ranking.state
+
+    @property
     def has_news(self) -> bool:
         """Whether the history is another than the one held."""
         return self.applied.history is not self.loaded.stored.state.history

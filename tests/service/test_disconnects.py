@@ -27,9 +27,16 @@ class Client:
 
     async def ask(self, path: str, body: JSON) -> None:
         messages = [{"type": "http.request", "body": json.dumps(body).encode()}]
-        headers = [(b"content-type", b"application/json")]
-        scope: Scope = {"type": "http", "path": path, "method": "POST", "headers": headers}
-        scope |= {"query_string": b"", "http_version": "1.1", "client": None, "root_path": ""}
+        scope: Scope = {
+            "type": "http",
+            "http_version": "1.1",
+            "method": "POST",
+            "path": path,
+            "root_path": "",
+            "query_string": b"",
+            "headers": [(b"content-type", b"application/json")],
+            "client": None,
+        }
 
         async def receive() -> Message:
             if messages:

@@ -16,6 +16,7 @@ from service.batch import Bounds, Pace, Work
 from service.deadline import Deadline
 from service.errors import NotReady, Overloaded
 from service.scheduler import EngineThread, Expired, Job, Ticket
+from tests.service.builders import pace_of
 
 pytestmark = pytest.mark.anyio
 
@@ -167,17 +168,9 @@ async def test_a_full_queue_refuses_with_a_time_to_come_back(thread: EngineThrea
     assert await thread.submit(Call(lambda: "served again", soon())) == "served again"
 
 
-def learned(row_s: float) -> Pace:
-    pace = Pace()
-    for _ in range(200):
-        pace.encoded(1000, 1000 * row_s)
-        pace.scored(1000, 1000 * row_s)
-    return pace
-
-
 async def test_a_job_that_would_only_wait_for_its_deadline_is_refused_until_it_fits() -> None:
     """Rows of a second each: three jobs of a hundred seconds are ahead of whoever comes."""
-    thread = make_thread(Calls(), pace=learned(1.0))
+    thread = make_thread(Calls(), pace=pace_of(1.0, 1.0))
     async with occupied(thread):
         seconds = sum([Work(1, 67).num_rows] * 3 + [Work(1, 0).num_rows])
         waiting = [
@@ -203,13 +196,13 @@ async def test_a_job_that_would_only_wait_for_its_deadline_is_refused_until_it_f
 
 async def test_an_idle_engine_takes_whatever_comes() -> None:
     """Were it refused for its own work, a pace that is wrong would never be set right."""
-    thread = make_thread(Calls(), pace=learned(1.0))
+    thread = make_thread(Calls(), pace=pace_of(1.0, 1.0))
     assert await thread.submit(Call(lambda: "served", soon(), num_candidates=1000)) == "served"
     await thread.close()
 
 
 async def test_without_any_time_left_a_job_expires_rather_than_be_refused() -> None:
-    thread = make_thread(Calls(), pace=learned(1.0))
+    thread = make_thread(Calls(), pace=pace_of(1.0, 1.0))
     async with occupied(thread):
         with anyio.fail_after(NO_HANG_S), pytest.raises(Expired):
             await thread.submit(Call(lambda: "late", Deadline(time.monotonic())))
@@ -436,3 +429,32 @@ async def test_a_job_that_can_not_tell_its_work_fails_its_caller_alone(
         with pytest.raises(LookupError):
             await thread.submit(Broken(lambda: "broken", soon()))
     assert await job == "served"
+
+
+async def test_a_job_runs_as_much_as_its_time_pays_and_one_that_can_not_tell_fails_alone() -> None:
+    asked: list[float] = []
+
+    class Shrinking(Call):
+        def within(self, seconds: float, pace: Pace) -> "Shrinking":
+            asked.append(seconds)
+            assert pace.seconds(self.work()) > 0
+            return Shrinking(lambda: "less", self.deadline)
+
+    class Broken(Call):
+        def within(self, seconds: float, pace: Pace) -> "Broken":
+            raise LookupError(seconds, pace)
+
+    thread = make_thread(Calls(), pace=pace_of(1.0, 1.0))
+    async with occupied(thread):
+        jobs = [
+            asyncio.create_task(thread.submit(kind(lambda: "all", patient())))
+            for kind in (Call, Broken, Shrinking)
+        ]
+        jobs.append(asyncio.create_task(thread.submit(Shrinking(lambda: "the service's own"))))
+        await asyncio.sleep(0)
+    outcomes = await asyncio.gather(*jobs, return_exceptions=True)
+    assert isinstance(outcomes[1], LookupError)
+    assert [outcomes[0], *outcomes[2:]] == ["all", "less", "the service's own"]
+    before_it = Work(1, 0).num_rows
+    assert asked == [pytest.approx(1e6 - before_it, abs=2 * NO_HANG_S)]
+    await thread.close()
