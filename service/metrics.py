@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.core import CounterMetricFamily, Metric
+from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import Collector
 
 from service.cost import CostModel
@@ -20,6 +21,7 @@ _ROWS = tuple(64 * 2**k for k in range(10))  # to 32,768
 class Metrics:
     def __init__(self, registry: CollectorRegistry | None = None) -> None:
         self.registry = registry = registry or CollectorRegistry()
+        ProcessCollector(registry=registry)  # its memory, processor time and open files
         self.requests = Counter(
             "mfalcon_requests",
             "Answers by route and status; disconnected: the client went before the answer",

@@ -21,10 +21,11 @@ from service.schemas import (
     RecommendRequest,
     RecommendResponse,
     StateResponse,
+    UserId,
 )
 
 router = APIRouter()
-UserPath = Annotated[str, Path(min_length=1, max_length=256)]
+UserPath = Annotated[UserId, Path()]
 _ERRORS = responses(413, 422, 429, 500, 503, 504)
 
 
@@ -82,7 +83,8 @@ async def get_state(user_id: UserPath, request: Request) -> StateResponse:
     )
 
 
-@router.delete("/users/{user_id:path}/state", responses=responses(422, 500, 503))
+# 404 is also the router's own: it takes no line break in a path.
+@router.delete("/users/{user_id:path}/state", responses=responses(404, 422, 500, 503))
 async def delete_state(user_id: UserPath, request: Request) -> DeleteResponse:
     """Forget a user: their states under all checkpoints, in all replicas."""
     states = _runtime(request).recommender().states
@@ -113,7 +115,11 @@ async def ready(request: Request) -> JSONResponse:
     return JSONResponse({"status": phase}, 200 if phase is Phase.READY else 503)
 
 
-@router.get("/metrics")
+@router.get(
+    "/metrics",
+    response_class=Response,
+    responses={200: {"content": {CONTENT_TYPE_LATEST: {"schema": {"type": "string"}}}}},
+)
 async def metrics(request: Request) -> Response:
     """Prometheus text format."""
     return Response(_runtime(request).metrics.exposition(), media_type=CONTENT_TYPE_LATEST)

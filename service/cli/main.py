@@ -11,6 +11,7 @@ import typer
 from model.errors import InputError
 from service.cli import cache
 from service.cli.bench.engine import engine
+from service.cli.bench.overload import overload
 from service.cli.bench.reads import reads
 from service.cli.bench.recompute import recompute
 from service.cli.bench.rectools import rectools
@@ -60,7 +61,7 @@ for command in (stats, cache.ls, cache.get, cache.rm):
 app.add_typer(cache_app, name="cache")
 
 bench_app = typer.Typer(no_args_is_help=True, help="Measure: medians of interleaved runs.")
-for command in (engine, reads, recompute, rectools, state, training):
+for command in (engine, overload, reads, recompute, rectools, state, training):
     bench_app.command()(_reported(command))
 bench_app.command("service")(_reported(serving))
 app.add_typer(bench_app, name="bench")

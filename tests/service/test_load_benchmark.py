@@ -2,6 +2,7 @@
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from model.engine.oracle import Oracle
 from service.benchmark.load import bare_app
 from service.benchmark.load.bare_app import Bare
 from service.benchmark.load.figures import figures, percentile
+from service.benchmark.load.overload import flood_of, ratios_of
 from service.benchmark.load.processes import made_up_checkpoint, mfalcon
 from service.benchmark.load.recompute_app import create_app
 from service.benchmark.load.recompute_forward import full_forward
@@ -179,7 +181,8 @@ def test_the_service_gets_room_for_every_user() -> None:
 
 
 def run(*arguments: str) -> dict[str, Any]:
-    options = ["--store", "memory", "--seconds", "0.1", "--rounds", "1", "--output", "json"]
+    options = ["--store", "memory", "--seconds", "0.1", "--output", "json"]
+    options += ["--rounds", "1"] if arguments[0] != "overload" else []
     done = CliRunner().invoke(app, ["bench", *arguments, "--users", "16", *options])
     assert done.exit_code == 0, done.output
     result: dict[str, Any] = json.loads(done.stdout)
@@ -231,3 +234,39 @@ def test_rectools_is_asked_for_where_it_is_missing(monkeypatch: pytest.MonkeyPat
     done = CliRunner().invoke(app, ["bench", "rectools"])
     assert done.exit_code == 2
     assert "make parity" in done.stderr
+
+
+def test_a_flood_is_counted_by_what_became_of_its_requests() -> None:
+    load = {
+        "latencies_ms": [10.0, 20.0, 90.0],
+        "num_within": 2,
+        "num_cut": 2,
+        "num_cut_within": 1,
+        "refused_ms": [1.0, 2.0, 8.0],
+        "num_failed": 4,
+        "num_offered": 10,
+        "elapsed_s": 2.0,
+    }
+    flood = flood_of(5.0, load, resident_bytes=100)
+    assert (flood.offered_per_s, flood.answered_per_s) == (5.0, 1.5)
+    assert (flood.answered_share, flood.whole_share) == (3 / 7, 3 / 5)
+    assert (flood.num_refused, flood.num_failed, flood.refused_p99_ms) == (3, 1, 8.0)
+    ratios = ratios_of(3.0, [flood, flood, replace(flood, answered_per_s=1.2, resident_bytes=110)])
+    assert ratios == {
+        "answered_below": 3 / 7,
+        "whole_below": 3 / 5,
+        "overload_over_peak": pytest.approx(0.4),
+        "refused_p99_ms": 8.0,
+        "resident_growth": 1.1,
+    }
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="memory is told by /proc alone")
+def test_a_service_is_flooded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(SHAPES, "ml-1m", SHAPE)
+    result = run("overload", "--times", "2", "--budget-ms", "1000")
+    assert result["peak_per_s"] > 0
+    assert [flood["times_peak"] for flood in result["floods"]] == [0.7, 2.0]
+    for flood in result["floods"]:
+        assert flood["offered_per_s"] > 0
+        assert flood["resident_bytes"] > 1 << 20

@@ -108,7 +108,7 @@ async def test_the_exposition_is_well_formed_and_names_the_checkpoint(service: S
     assert info.labels["checkpoint"] == "tiny"
     assert info.labels["fingerprint"] == fingerprint
     assert info.labels["version"]
-    assert all(name.startswith("mfalcon_") for name in families)
+    assert all(name.startswith(("mfalcon_", "process_")) for name in families)
 
 
 async def test_no_label_holds_a_user_an_item_or_a_path(service: Service) -> None:

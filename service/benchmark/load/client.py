@@ -175,15 +175,19 @@ class _Load:
         self._answers.append((1000 * (time.perf_counter() - since_s), *answer))
 
     def summary(self) -> dict[str, Any]:
-        """Latencies of whole answers, where they say the time went, and how many were in time."""
+        """Latencies of whole answers and of refusals, where whole ones say the time went, and how
+        many were in time."""
         elapsed_s = self.elapsed_s
-        latencies_ms, timings, num_cut, num_failed = [], [], 0, 0
+        latencies_ms, timings, num_failed = [], [], 0
+        cut_ms, refused_ms = [], []
         for latency_ms, status, body in self._answers:
             answer = json.loads(body) if status == 200 else None
-            if answer is None:
+            if status == 429:
+                refused_ms.append(latency_ms)
+            elif answer is None:
                 num_failed += 1
             elif not answer["complete"]:
-                num_cut += 1
+                cut_ms.append(latency_ms)
             else:
                 latencies_ms.append(latency_ms)
                 timings.append(answer["timing_ms"])
@@ -191,10 +195,12 @@ class _Load:
         return {
             "elapsed_s": elapsed_s,
             "num_offered": self._num_offered or len(self._answers),
-            "num_failed": num_failed,
-            "num_cut": num_cut,
+            "num_failed": num_failed + len(refused_ms),
+            "num_cut": len(cut_ms),
             "num_within": sum(ms <= self._budget_ms for ms in latencies_ms),
+            "num_cut_within": sum(ms <= self._budget_ms for ms in cut_ms),
             "latencies_ms": latencies_ms,
+            "refused_ms": refused_ms,
             "engine_ms": [timing["encode"] + timing["score"] for timing in timings],
             "stages_ms": {stage: [timing[stage] for timing in timings] for stage in stages},
         }

@@ -1,0 +1,125 @@
+"""Owns measuring what more requests than can be served do to those that are: an open load.
+
+First the most that the service answers, then Poisson arrivals at a share and at multiples of that,
+whatever comes of them. Never waits for answers before it sends, so that waiting is seen.
+"""
+
+import re
+from dataclasses import dataclass
+from typing import Any
+
+import httpx
+
+from service.benchmark.load.figures import percentile
+from service.benchmark.load.processes import client_of, made_up_checkpoint, mfalcon
+from service.benchmark.load.setting import Setting
+from service.benchmark.shapes import Shape
+from service.benchmark.timing import OnTurn
+
+BELOW = 0.7
+"""Of the most that is answered: what a service is planned for."""
+
+CLIENTS = (1, 2, 4, 8)
+"""Of the closed loads that show the most that is answered in time; the first of all warms up."""
+
+_RESIDENT = re.compile(r"^process_resident_memory_bytes (\S+)$", re.MULTILINE)
+
+
+@dataclass(frozen=True, slots=True)
+class Flood:
+    """What became of one open load."""
+
+    times_peak: float
+    offered_per_s: float
+    answered_per_s: float  # within the budget, cut short or not
+    answered_share: float  # of the requests that were not refused
+    whole_share: float  # with every candidate scored, of the answers
+    num_refused: int  # 429
+    num_failed: int  # other statuses
+    refused_p99_ms: float | None
+    resident_bytes: int  # of the service's process afterwards
+
+
+@dataclass(frozen=True, slots=True)
+class Overload:
+    shape: Shape
+    setting: Setting
+    peak_per_s: float  # answered within the budget, the most of the closed loads
+    floods: list[Flood]
+    ratios: dict[str, float | None]
+
+
+def measure_overload(
+    shape: Shape, setting: Setting, *, times: list[float], on_turn: OnTurn
+) -> Overload:
+    """`times`: multiples of the peak, each offered for a turn.
+
+    Raises:
+        RuntimeError: a process did not start or ended, or nothing was answered in time.
+    """
+    plan = setting.plan(shape)
+    with (
+        made_up_checkpoint(shape, setting.seed) as folder,
+        mfalcon(folder, setting.flags(shape)) as port,
+        client_of(port, folder, plan) as client,
+    ):
+        num_turns = 2 + len(CLIENTS) + len(times)
+        peak_per_s = 0.0
+        for turn, clients in enumerate((CLIENTS[0], *CLIENTS)):
+            on_turn(f"{clients} clients", turn, num_turns)
+            load = client.ask({"do": "closed", "clients": clients, "seconds": setting.turn_s})
+            peak_per_s = max(peak_per_s, _num_in_time(load) / load["elapsed_s"])
+        if not peak_per_s:
+            raise RuntimeError("no request was answered within the budget; raise --budget-ms")
+        floods = []
+        for turn, multiple in enumerate((BELOW, *times), start=1 + len(CLIENTS)):
+            on_turn(f"{multiple:g} x", turn, num_turns)
+            rate = multiple * peak_per_s
+            load = client.ask({"do": "open", "rate": rate, "seconds": setting.turn_s})
+            floods.append(flood_of(multiple, load, _resident_bytes(port)))
+    return Overload(shape, setting, peak_per_s, floods, ratios_of(peak_per_s, floods))
+
+
+def flood_of(multiple: float, load: dict[str, Any], resident_bytes: int) -> Flood:
+    """From what the client said."""
+    num_whole, refused_ms = len(load["latencies_ms"]), load["refused_ms"]
+    num_within = _num_in_time(load)
+    num_answers = num_whole + load["num_cut"]
+    return Flood(
+        times_peak=multiple,
+        offered_per_s=load["num_offered"] / load["elapsed_s"],
+        answered_per_s=num_within / load["elapsed_s"],
+        answered_share=num_within / max(load["num_offered"] - len(refused_ms), 1),
+        whole_share=num_whole / max(num_answers, 1),
+        num_refused=len(refused_ms),
+        num_failed=load["num_failed"] - len(refused_ms),
+        refused_p99_ms=percentile(refused_ms, 99) if refused_ms else None,
+        resident_bytes=resident_bytes,
+    )
+
+
+def _num_in_time(load: dict[str, Any]) -> int:
+    """Answers within the budget, cut short or not."""
+    return int(load["num_within"] + load["num_cut_within"])
+
+
+def ratios_of(peak_per_s: float, floods: list[Flood]) -> dict[str, float | None]:
+    """The named figures; the first flood is the one below the peak."""
+    below, *over = floods
+    refused = [flood.refused_p99_ms for flood in over if flood.refused_p99_ms is not None]
+    return {
+        "answered_below": below.answered_share,
+        "whole_below": below.whole_share,
+        "overload_over_peak": min((f.answered_per_s for f in over), default=0.0) / peak_per_s,
+        "refused_p99_ms": max(refused, default=None),
+        "resident_growth": max(flood.resident_bytes for flood in floods) / below.resident_bytes,
+    }
+
+
+def _resident_bytes(port: int) -> int:
+    # The environment's proxies would answer for a service on loopback.
+    text = httpx.get(f"http://127.0.0.1:{port}/metrics", trust_env=False).text
+    found = _RESIDENT.search(text)
+    if found is None:
+        raise RuntimeError("the service does not tell its memory: this machine has no /proc")
+    return int(float(found[1]))
