@@ -121,6 +121,11 @@ class Ranking:
     score_ms: float  # from there to this request's last microbatch
 
     @property
+    def ended_s(self) -> float:
+        """time.monotonic()"""
+        return self.started_s + (self.encode_ms + self.score_ms) / 1000
+
+    @property
     def num_unscored(self) -> int:
         return len(self.order) - len(self.logits)
 

@@ -18,7 +18,8 @@ from model.checkpoint import Checkpoint
 from model.engine.engine import Engine
 from service.answer import Answering
 from service.backfill import Backfill
-from service.deadline import Deadline
+from service.batch import Work
+from service.deadline import Deadline, Margin
 from service.errors import DeadlineExceeded, TooLarge
 from service.history_provider import HistoryProvider
 from service.metrics import Metrics
@@ -62,11 +63,13 @@ class Recommender:
         self._thread, self._settings, self._metrics = parts.thread, parts.settings, parts.metrics
         self._updates = Updates(parts.checkpoint, parts.thread, parts.states, parts.metrics)
         self._backfill = Backfill(self._updates, parts.provider)
+        self._margin = Margin()
         self._serving = Serving(
             parts.states,
             self._backfill,
             parts.thread,
             parts.metrics,
+            self._margin,
             min_retrieved=parts.settings.retrieval_candidates,
         )
         self._answering = Answering(parts.checkpoint, parts.engine, parts.metrics)
@@ -90,10 +93,11 @@ class Recommender:
             DeadlineExceeded: the engine did not answer at all.
         """
         began = time.monotonic()
-        self._thread.require_room(deadline, client)
         offer = self._offer(request.events, request.history_mode)
         candidates, missing = self._candidates(request)
         ask = Ask(request, offer, candidates, deadline, client)
+        work = self._serving.expected_work(ask)
+        self._thread.require_room(work, self._margin.before(deadline), client)
         try:
             async with self.states.turn(request.user_id, deadline) as turn:
                 served = await self._serving.ranked(ask, turn)
@@ -104,7 +108,7 @@ class Recommender:
         except NoTurn:
             served = self._unranked(ask)
             await asyncio.sleep(0)  # What it stores is in line before anybody hears of it.
-        return self._answering.answer(
+        answer = self._answering.answer(
             request,
             served.job,
             served.ranking,
@@ -115,6 +119,9 @@ class Recommender:
             cache_ms=served.cache_s * 1000,
             began_s=began,
         )
+        if served.ranking is not None:
+            self._margin.learn(time.monotonic() - served.ranking.ended_s)
+        return answer
 
     async def add_events(
         self,
@@ -130,8 +137,8 @@ class Recommender:
             InvalidRequest, TooLarge, Overloaded, NotReady: as `recommend`.
             DeadlineExceeded: the user's turn did not come; nothing is stored.
         """
-        self._thread.require_room(deadline, client)
         offer = self._offer(request.events, request.history_mode)
+        self._thread.require_room(Work(len(offer.events), 0), deadline, client)
         turn = self.states.turn(request.user_id, deadline)
         try:
             outcome = await self._stored(request.user_id, offer, turn)

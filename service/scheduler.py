@@ -115,14 +115,15 @@ class EngineThread:
         with self._wake:
             return self._wait_s(client)
 
-    def require_room(self, deadline: Deadline, client: str) -> None:
+    def require_room(self, work: Work, deadline: Deadline, client: str) -> None:
         """
         Raises:
-            Overloaded: a job of the client would only wait for its deadline to pass.
+            Overloaded: such a job of the client would wait too long to be run in time, or, if it
+                takes more than half of what it has, to have that half.
             NotReady: the thread is stopping or dead.
         """
         with self._wake:
-            self._require_room(deadline, client)
+            self._require_room(work, deadline, client)
 
     async def submit(self, job: Job[T]) -> T:
         """Run on the engine thread and return what it returns.
@@ -135,7 +136,7 @@ class EngineThread:
         """
         ticket = Ticket(job)
         with self._wake:
-            self._require_room(job.deadline, job.client)
+            self._require_room(ticket.work, job.deadline, job.client)
             if job.deadline is not None and len(self._queue) >= self._max_queue:
                 self._make_room(job.client)
             self._queue.put(ticket, job.client, self._pace.seconds(ticket.work))
@@ -164,16 +165,17 @@ class EngineThread:
         rest_s = max(0.0, self._free_s - time.monotonic()) if is_running else 0.0
         return rest_s + self._queue.ahead_s(client)
 
-    def _require_room(self, deadline: Deadline | None, client: str) -> None:
+    def _require_room(self, work: Work, deadline: Deadline | None, client: str) -> None:
         if self._closing or not self.alive:
             raise NotReady("the engine is stopped", retry_after_s=1)
         if deadline is not None:
-            left_s = deadline.remaining_s
-            late_s = self._wait_s(client) - left_s
-            # Without any time left it does not wait: it is answered without the engine.
-            if late_s > 0 and left_s > 0:
+            left_s, wait_s = deadline.remaining_s, self._wait_s(client)
+            late_s = wait_s + min(self._pace.seconds(work), left_s / 2) - left_s
+            # An idle engine takes whatever comes, and what has no time left does not wait: it is
+            # answered without the engine.
+            if late_s > 0 and wait_s > 0 and left_s > 0:
                 raise Overloaded(
-                    "those who wait for the engine take longer than the request's budget",
+                    "those who wait for the engine leave too little of the request's budget",
                     reason=Refusal.LATE,
                     retry_after_s=math.ceil(late_s),
                 )

@@ -11,7 +11,8 @@ from torch import Tensor
 
 from model.engine.state import UserState
 from service.backfill import Backfill
-from service.deadline import Deadline
+from service.batch import Work
+from service.deadline import Deadline, Margin
 from service.errors import DeadlineExceeded
 from service.metrics import Metrics
 from service.ranking import Ranking, RankJob
@@ -71,12 +72,13 @@ class Serving:
         backfill: Backfill,
         thread: EngineThread,
         metrics: Metrics,
+        margin: Margin,
         *,
         min_retrieved: int,
     ) -> None:
         """`min_retrieved`: items of the catalogue that reach the action head, at least."""
         self._states, self._backfill, self._thread = states, backfill, thread
-        self._metrics, self._min_retrieved = metrics, min_retrieved
+        self._metrics, self._margin, self._min_retrieved = metrics, margin, min_retrieved
 
     async def ranked(self, ask: Ask, turn: Turn) -> Served:
         """
@@ -140,6 +142,11 @@ class Serving:
         self._count_source(confirmed.loaded, applied)
         return Served(job, ranking, confirmed.loaded, applied, cache_s, confirmed.is_saved)
 
+    def expected_work(self, ask: Ask) -> Work:
+        """Of a user whose state is held."""
+        count = self._num_retrieved(ask.request) if ask.candidates is None else len(ask.candidates)
+        return Work(len(ask.offer.events) + 1, count)
+
     def job(self, ask: Ask, loaded: Loaded, applied: Applied) -> RankJob:
         request = ask.request
         return RankJob(
@@ -147,12 +154,15 @@ class Serving:
             history=applied.history,
             request_time=_now_s() if request.request_time is None else request.request_time,
             candidates=ask.candidates,
-            num_retrieved=max(request.num_results, self._min_retrieved),
+            num_retrieved=self._num_retrieved(request),
             exclude_seen=request.exclude_seen,
-            deadline=ask.deadline,
+            deadline=self._margin.before(ask.deadline),
             submitted_s=time.monotonic(),
             client=ask.client,
         )
+
+    def _num_retrieved(self, request: RecommendRequest) -> int:
+        return max(request.num_results, self._min_retrieved)
 
     async def held(
         self,

@@ -182,10 +182,15 @@ async def test_a_job_that_would_only_wait_for_its_deadline_is_refused_until_it_f
         with pytest.raises(Overloaded) as raised:
             await thread.submit(Call(lambda: "refused", Deadline.after_ms(250_000)))
         assert raised.value.reason == "late"
-        assert raised.value.retry_after_s == pytest.approx(seconds - 250, abs=NO_HANG_S + 1)
+        own = Work(1, 0).num_rows
+        late = seconds + own - 250
+        assert raised.value.retry_after_s == pytest.approx(late, abs=NO_HANG_S + 1)
         with pytest.raises(Overloaded):
-            thread.require_room(Deadline.after_ms(250_000), "anonymous")
-        thread.require_room(Deadline.after_ms(400_000), "anonymous")
+            thread.require_room(Work(1, 0), Deadline.after_ms(250_000), "anonymous")
+        thread.require_room(Work(1, 0), Deadline.after_ms(400_000), "anonymous")
+        with pytest.raises(Overloaded):  # more than half of its budget is left to none
+            thread.require_room(Work(1, 300), Deadline.after_ms(500_000), "anonymous")
+        thread.require_room(Work(1, 10_000), Deadline.after_ms(800_000), "anonymous")
         waiting.append(later(thread, lambda: "served", patient()))
         waiting.append(later(thread, lambda: "served"))  # the service's own
         await asyncio.sleep(0)
@@ -248,16 +253,16 @@ async def test_a_job_past_its_deadline_is_not_run(thread: EngineThread) -> None:
     assert await thread.submit(Call(lambda: "next", soon())) == "next"
 
 
-async def test_a_job_expires_at_its_deadline_however_long_the_engine_is_busy(
-    thread: EngineThread,
-) -> None:
+async def test_a_job_expires_at_its_deadline_however_long_the_engine_is_busy() -> None:
     ran: list[str] = []
+    thread = make_thread(Calls(), pace=pace_of(1e-9, 1e-9))
     async with occupied(thread):
         job = later(thread, lambda: ran.append("late"), Deadline.after_ms(1))
         with anyio.fail_after(NO_HANG_S), pytest.raises(Expired):
             await job
         assert thread.depth == 0
     assert ran == []
+    await thread.close()
 
 
 async def test_cancelled_jobs_are_skipped(thread: EngineThread) -> None:
