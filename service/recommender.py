@@ -93,11 +93,12 @@ class Recommender:
             DeadlineExceeded: the engine did not answer at all.
         """
         began = time.monotonic()
+        # First: what is refused is to cost next to nothing.
+        work = self._serving.expected_work(request)
+        self._thread.require_room(work, self._margin.before(deadline), client)
         offer = self._offer(request.events, request.history_mode)
         candidates, missing = self._candidates(request)
         ask = Ask(request, offer, candidates, deadline, client)
-        work = self._serving.expected_work(ask)
-        self._thread.require_room(work, self._margin.before(deadline), client)
         try:
             async with self.states.turn(request.user_id, deadline) as turn:
                 served = await self._serving.ranked(ask, turn)
@@ -137,8 +138,8 @@ class Recommender:
             InvalidRequest, TooLarge, Overloaded, NotReady: as `recommend`.
             DeadlineExceeded: the user's turn did not come; nothing is stored.
         """
+        self._thread.require_room(Work(len(request.events), 0), deadline, client)
         offer = self._offer(request.events, request.history_mode)
-        self._thread.require_room(Work(len(offer.events), 0), deadline, client)
         turn = self.states.turn(request.user_id, deadline)
         try:
             outcome = await self._stored(request.user_id, offer, turn)

@@ -142,10 +142,11 @@ class Serving:
         self._count_source(confirmed.loaded, applied)
         return Served(job, ranking, confirmed.loaded, applied, cache_s, confirmed.is_saved)
 
-    def expected_work(self, ask: Ask) -> Work:
-        """Of a user whose state is held."""
-        count = self._num_retrieved(ask.request) if ask.candidates is None else len(ask.candidates)
-        return Work(len(ask.offer.events) + 1, count)
+    def expected_work(self, request: RecommendRequest) -> Work:
+        """Of a user whose state is held; told without a look at what the request asks for."""
+        candidates = request.candidates
+        count = self._num_retrieved(request) if candidates is None else len(candidates)
+        return Work(len(request.events) + 1, count)
 
     def job(self, ask: Ask, loaded: Loaded, applied: Applied) -> RankJob:
         request = ask.request
