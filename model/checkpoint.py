@@ -120,13 +120,7 @@ def load(folder: Path) -> Checkpoint:
     Raises:
         CheckpointError: a file is missing, cut short, malformed or does not belong to the others.
     """
-    for name in (CONFIG, WEIGHTS, ITEMS):
-        if not (folder / name).is_file():
-            raise CheckpointError(
-                f"{folder / name} is missing; a checkpoint is a folder with "
-                f"{CONFIG}, {WEIGHTS} and {ITEMS}, as `mfalcon train --out` writes it"
-            )
-    config = _read_config(folder / CONFIG)
+    config = _look(folder)
     try:
         items = Items.read(folder / ITEMS)
     except ItemsError as error:
@@ -140,6 +134,25 @@ def load(folder: Path) -> Checkpoint:
     checkpoint = Checkpoint(config.name, network.eval(), items, config.training)
     _verify_digests(checkpoint.digests(), config, folder)
     return checkpoint
+
+
+def check(folder: Path) -> None:
+    """What `load` would find wrong without reading items and weights, at once.
+
+    Raises:
+        CheckpointError: a file is missing, or the configuration malformed.
+    """
+    _look(folder)
+
+
+def _look(folder: Path) -> _ConfigFile:
+    for name in (CONFIG, WEIGHTS, ITEMS):
+        if not (folder / name).is_file():
+            raise CheckpointError(
+                f"{folder / name} is missing; a checkpoint is a folder with "
+                f"{CONFIG}, {WEIGHTS} and {ITEMS}, as `mfalcon train --out` writes it"
+            )
+    return _read_config(folder / CONFIG)
 
 
 def _read_config(path: Path) -> _ConfigFile:

@@ -19,6 +19,7 @@ class InputError(Exception):
         |-- FlagError         a flag of a command       (service.cli.flags)
         |-- SettingsError     a setting of the service  (service.settings)
         |-- StoreAway         a store that is asked     (service.cli.opened_store)
+        |-- ReloadRefused     a running service         (service.cli.reload)
         |-- RecToolsMissing   a peer to measure against (service.benchmark.peers.rectools_model)
         `-- EmbeddedUnavailable  the embedded Valkey    (service.embedded)
     """

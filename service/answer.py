@@ -92,6 +92,8 @@ class Answering:
         )
         degraded = _degraded(request, job, ranking, loaded, offer)
         self._count(ranking, degraded)
+        if job.deadline.expired:
+            self._metrics.late.inc()
         timing = _timing(job, ranking, cache_ms, began_s)
         self._observe(timing)
         return RecommendResponse.model_construct(

@@ -7,7 +7,7 @@ from typing import Final, Self
 _SMOOTHING: Final = 0.1
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, order=True)
 class Deadline:
     at_s: float  # time.monotonic()
 

@@ -2,7 +2,12 @@
 
     ServiceError
     ├── InvalidRequest      422  invalid_request
+    ├── Unauthorized        401  unauthorized        (WWW-Authenticate)
+    ├── CheckpointRefused   422  checkpoint_refused
+    ├── Forbidden           403  forbidden
     ├── UnknownUser         404  unknown_user
+    ├── TooSlow             408  too_slow
+    ├── ReloadRunning       409  reload_running
     ├── TooLarge            413  too_large
     ├── Overloaded          429  overloaded          (Retry-After)
     ├── NotReady            503  not_ready           (Retry-After)
@@ -11,8 +16,13 @@
 Never carries internals: an unexpected exception becomes a bare 500 `internal`.
 """
 
+from collections.abc import Iterable, Sequence
 from enum import StrEnum
-from typing import Any, ClassVar
+from itertools import islice
+from typing import Any, ClassVar, Final, Self
+
+_MAX_ERRORS: Final = 20
+_MAX_FIELD: Final = 200
 
 
 class ServiceError(Exception):
@@ -45,17 +55,50 @@ class ServiceError(Exception):
             "code": self.code,
             "request_id": request_id,
         }
+        if self.retry_after_s is not None:
+            body["retry_after_s"] = self.retry_after_s
         if self.errors is not None:
             body["errors"] = self.errors
         return body
 
 
+class Unexpected(ServiceError):
+    def __init__(self) -> None:
+        super().__init__("an unexpected error; the log has it under this request id")
+
+
 class InvalidRequest(ServiceError):
     status, code, title = 422, "invalid_request", "Invalid request"
+
+    @classmethod
+    def of(cls, wrong: Iterable[tuple[Sequence[int | str], str]]) -> Self:
+        """What is wrong with a body: where in it, and what. Values are not quoted."""
+        errors = [
+            # Names come from the request, at whatever length.
+            {"field": ".".join(map(str, where))[:_MAX_FIELD] or "body", "message": what}
+            for where, what in islice(wrong, _MAX_ERRORS)
+        ]
+        return cls(f"{errors[0]['field']}: {errors[0]['message']}", errors=errors)
+
+
+class Unauthorized(ServiceError):
+    status, code, title = 401, "unauthorized", "Unauthorized"
+
+
+class Forbidden(ServiceError):
+    status, code, title = 403, "forbidden", "Forbidden"
+
+
+class CheckpointRefused(ServiceError):
+    status, code, title = 422, "checkpoint_refused", "Checkpoint refused"
 
 
 class UnknownUser(ServiceError):
     status, code, title = 404, "unknown_user", "Unknown user"
+
+
+class ReloadRunning(ServiceError):
+    status, code, title = 409, "reload_running", "Reload running"
 
 
 class NotFound(ServiceError):
@@ -64,6 +107,10 @@ class NotFound(ServiceError):
 
 class MethodNotAllowed(ServiceError):
     status, code, title = 405, "method_not_allowed", "Method not allowed"
+
+
+class TooSlow(ServiceError):
+    status, code, title = 408, "too_slow", "Too slow"
 
 
 class TooLarge(ServiceError):

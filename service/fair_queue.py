@@ -69,6 +69,10 @@ class FairQueue(Generic[T]):
                 return True
         return False
 
+    def clear(self) -> None:
+        self._entries.clear()
+        self._forget_if_empty()
+
     def _start(self, client: str) -> float:
         return max(self._now, self._ends.get(client, 0.0))
 

@@ -25,10 +25,20 @@ class Lifecycle:
         assert order.index(phase) > order.index(self.phase), f"{self.phase} -> {phase}"
         self.phase = phase
 
-    def require_ready(self) -> None:
-        """
+    def drain(self) -> None:
+        """Say that the service is about to go, once."""
+        if self.phase not in (Phase.DRAINING, Phase.STOPPED):
+            self.enter(Phase.DRAINING)
+
+    @property
+    def is_draining(self) -> bool:
+        return self.phase is Phase.DRAINING
+
+    def require_open(self) -> None:
+        """While it drains, too, the service answers whoever still comes.
+
         Raises:
             NotReady: requests are not taken now.
         """
-        if self.phase is not Phase.READY:
+        if self.phase not in (Phase.READY, Phase.DRAINING):
             raise NotReady(f"the service is {self.phase}", retry_after_s=1)

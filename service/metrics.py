@@ -1,13 +1,17 @@
 """Owns every metric. Never labels by user, item or anything else without a bound.
 
-The registry is passed in, so that two apps can live in one process.
+The registry is passed in, so that two apps can live in one process. Ratios are left to who reads:
+what was reused and what was encoded, what was a hit and what was looked up, are counters in pairs.
 """
 
 import math
+import platform
+import time
 from collections.abc import Callable, Iterator
+from importlib.metadata import version
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
-from prometheus_client.core import CounterMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import Collector
 
@@ -19,9 +23,41 @@ _ROWS = tuple(64 * 2**k for k in range(10))  # to 32,768
 
 
 class Metrics:
+    """Attributes are metrics; whoever knows what happened moves them."""
+
     def __init__(self, registry: CollectorRegistry | None = None) -> None:
         self.registry = registry = registry or CollectorRegistry()
+        self._add_process(registry)
+        self._add_requests(registry)
+        self._add_states(registry)
+        self._add_engine(registry)
+        self._add_store(registry)
+        self._add_shadow(registry)
+
+    def _add_process(self, registry: CollectorRegistry) -> None:
         ProcessCollector(registry=registry)  # its memory, processor time and open files
+        build = Gauge(
+            "mfalcon_build_info",
+            "What is running",
+            ["version", "python", "torch"],
+            registry=registry,
+        )
+        build.labels(version("mfalcon"), platform.python_version(), version("torch")).set(1)
+        self._model = Gauge(
+            "mfalcon_info",
+            "The loaded checkpoint",
+            ["version", "checkpoint", "fingerprint"],
+            registry=registry,
+        )
+        self._loaded_at = Gauge(
+            "mfalcon_model_loaded_timestamp_seconds",
+            "When the checkpoint began to serve, in Unix time",
+            registry=registry,
+        )
+        self.ready = Gauge("mfalcon_ready", "1 while requests are taken", registry=registry)
+        self.alive = Gauge("mfalcon_alive", "0 once the engine thread died", registry=registry)
+
+    def _add_requests(self, registry: CollectorRegistry) -> None:
         self.requests = Counter(
             "mfalcon_requests",
             "Answers by route and status; disconnected: the client went before the answer",
@@ -35,6 +71,11 @@ class Metrics:
             buckets=_SECONDS,
             registry=registry,
         )
+        self.in_flight = Gauge(
+            "mfalcon_inflight_requests",
+            "Requests that are not answered yet; those of /health and /metrics count",
+            registry=registry,
+        )
         self.stage_seconds = Histogram(
             "mfalcon_stage_seconds",
             "Time by stage of a recommendation: queue, cache, encode, score, write",
@@ -42,6 +83,14 @@ class Metrics:
             buckets=_SECONDS,
             registry=registry,
         )
+        self.late = Counter(
+            "mfalcon_late", "Recommendations answered after their deadline", registry=registry
+        )
+        self.degraded = Counter(
+            "mfalcon_degraded", "Answers by what they left out", ["reason"], registry=registry
+        )
+
+    def _add_states(self, registry: CollectorRegistry) -> None:
         self.lookups = Counter(
             "mfalcon_cache_lookups",
             "State lookups by tier and status",
@@ -67,15 +116,31 @@ class Metrics:
             ["outcome"],
             registry=registry,
         )
-        self._costs = Gauge(
-            "mfalcon_cost_seconds",
-            "What fetch or recompute is decided by: round_trip, fetched_mib, encoded_row; "
-            "NaN while unknown",
-            ["of"],
+        self.write_conflicts = Counter(
+            "mfalcon_state_write_conflicts",
+            "State writes that lost to another writer and were redone",
             registry=registry,
         )
-        self._evictions = _Evictions()
-        registry.register(self._evictions)
+        self.unstored = Counter(
+            "mfalcon_unstored",
+            "Requests whose events were not stored: gone, their state was deleted or evicted since "
+            "it was read; overtaken by other writers; store, it did not answer or had no room; "
+            "history, the provider did not answer; error, as logged",
+            ["reason"],
+            registry=registry,
+        )
+        self._tiers = _Tiers()
+        registry.register(self._tiers)
+
+    def _add_engine(self, registry: CollectorRegistry) -> None:
+        self.queue_seconds = Gauge(
+            "mfalcon_queue_seconds",
+            "How long a request that came now is expected to wait for the engine",
+            registry=registry,
+        )
+        self.queue_depth = Gauge(
+            "mfalcon_queue_requests", "Requests waiting for the engine", registry=registry
+        )
         self.batch_requests = Histogram(
             "mfalcon_batch_requests",
             "Requests run together, updates of states included",
@@ -100,8 +165,21 @@ class Metrics:
             ["kind"],
             registry=registry,
         )
-        self.degraded = Counter(
-            "mfalcon_degraded", "Answers by what they left out", ["reason"], registry=registry
+        self._costs = Gauge(
+            "mfalcon_cost_seconds",
+            "What fetch or recompute is decided by: round_trip, fetched_mib, encoded_row; "
+            "NaN while unknown",
+            ["of"],
+            registry=registry,
+        )
+
+    def _add_store(self, registry: CollectorRegistry) -> None:
+        self.store_seconds = Histogram(
+            "mfalcon_store_seconds",
+            "Time of a store operation that was answered: head, get, append, put",
+            ["tier", "op"],
+            buckets=_SECONDS,
+            registry=registry,
         )
         self.refusals = Counter(
             "mfalcon_refusals",
@@ -124,33 +202,36 @@ class Metrics:
             ["state"],
             registry=registry,
         )
-        self.write_conflicts = Counter(
-            "mfalcon_state_write_conflicts",
-            "State writes that lost to another writer and were redone",
+
+    def _add_shadow(self, registry: CollectorRegistry) -> None:
+        self.shadow_checks = Counter(
+            "mfalcon_shadow_checks",
+            "Answers taken to be compared with the oracle: equal, or as near as the dtypes allow; "
+            "differs; skipped: too many, too long a history, or no oracle",
+            ["outcome"],
             registry=registry,
         )
-        self.unstored = Counter(
-            "mfalcon_unstored",
-            "Requests whose events were not stored: gone, their state was deleted or evicted since "
-            "it was read; overtaken by other writers; store, it did not answer or had no room; "
-            "history, the provider did not answer; error, as logged",
-            ["reason"],
+        self.shadow_differences = Histogram(
+            "mfalcon_shadow_difference",
+            "Largest difference to the oracle of an answer compared: of logits in float32, else in "
+            "shares of the largest logit",
+            buckets=tuple(10.0**k for k in range(-8, 2)),
             registry=registry,
         )
-        self.queue_depth = Gauge(
-            "mfalcon_queue_requests", "Requests waiting for the engine", registry=registry
+        self.shadow_largest = Gauge(
+            "mfalcon_shadow_largest_difference", "Of all answers compared", registry=registry
         )
-        self.queue_seconds = Gauge(
-            "mfalcon_queue_seconds",
-            "How long a request that came now is expected to wait for the engine",
+        self.shadow_allowed = Gauge(
+            "mfalcon_shadow_allowed_difference",
+            "Beyond it an answer is wrong; in the unit of the others",
             registry=registry,
         )
-        self.info = Gauge(
-            "mfalcon_info",
-            "The loaded checkpoint",
-            ["version", "checkpoint", "fingerprint"],
-            registry=registry,
-        )
+
+    def serves(self, checkpoint: str, fingerprint: str) -> None:
+        """From now on, and no other."""
+        self._model.clear()
+        self._model.labels(version("mfalcon"), checkpoint, fingerprint).set(1)
+        self._loaded_at.set(time.time())
 
     def watch_costs(self, costs: CostModel) -> None:
         fetch, encode = costs.fetch, costs.encode
@@ -159,9 +240,11 @@ class Metrics:
         of("fetched_mib").set_function(lambda: _known(fetch.per_unit_s) * (1 << 20))
         of("encoded_row").set_function(lambda: _known(encode.per_unit_s))
 
-    def watch_evictions(self, tier: str, count: Callable[[], int]) -> None:
-        """Count what a tier of this process dropped for want of space; Redis counts its own."""
-        self._evictions.counts[tier] = count
+    def watch_tier(
+        self, tier: str, num_bytes: Callable[[], int], evictions: Callable[[], int]
+    ) -> None:
+        """What a tier of this process holds, and what it dropped; Redis tells its own."""
+        self._tiers.of[tier] = (num_bytes, evictions)
 
     def exposition(self) -> bytes:
         return generate_latest(self.registry)
@@ -171,16 +254,23 @@ def _known(seconds: float | None) -> float:
     return math.nan if seconds is None else seconds
 
 
-class _Evictions(Collector):
-    """Reads counts that others keep."""
+class _Tiers(Collector):
+    """Reads what the tiers count themselves."""
 
     def __init__(self) -> None:
-        self.counts: dict[str, Callable[[], int]] = {}
+        self.of: dict[str, tuple[Callable[[], int], Callable[[], int]]] = {}
 
     def collect(self) -> Iterator[Metric]:
-        found = CounterMetricFamily(
+        held = GaugeMetricFamily(
+            "mfalcon_held_bytes",
+            "Bytes of the states held in a tier of this process",
+            labels=["tier"],
+        )
+        dropped = CounterMetricFamily(
             "mfalcon_evictions", "States dropped for want of space in a tier", labels=["tier"]
         )
-        for tier, count in self.counts.items():
-            found.add_metric([tier], count())
-        yield found
+        for tier, (num_bytes, evictions) in self.of.items():
+            held.add_metric([tier], num_bytes())
+            dropped.add_metric([tier], evictions())
+        yield held
+        yield dropped

@@ -3,7 +3,8 @@
 import torch
 
 from cache import RedisStore
-from model.checkpoint import CONFIG
+from model import checkpoint
+from service.connections import check_certificate
 from service.settings import Settings, SettingsError
 
 
@@ -12,15 +13,15 @@ def check(settings: Settings) -> None:
     Raises:
         SettingsError: a setting can not work here; the message names it.
     """
-    if not (settings.checkpoint / CONFIG).is_file():
-        raise SettingsError(
-            f"checkpoint (--checkpoint, MFALCON_CHECKPOINT): {settings.checkpoint} is not a "
-            "checkpoint folder; `mfalcon train` writes one"
-        )
+    try:
+        checkpoint.check(settings.checkpoint)
+    except checkpoint.CheckpointError as error:
+        raise SettingsError(f"checkpoint (--checkpoint, MFALCON_CHECKPOINT): {error}") from error
     if "://" in settings.store:
         try:
             RedisStore.from_url(settings.store, ttl_s=settings.state_ttl_s)
         except ValueError as error:
             raise SettingsError(f"store (--store, MFALCON_STORE): {error}") from None
+    check_certificate(settings)
     if settings.device == "cuda" and not torch.cuda.is_available():
         raise SettingsError("device (--device, MFALCON_DEVICE): there is no CUDA device here")

@@ -7,7 +7,7 @@ import asyncio
 import time
 from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import structlog
@@ -35,9 +35,13 @@ from service.schemas import (
 )
 from service.serving import Ask, Served, Serving
 from service.settings import Settings
+from service.shadow import Shadow
 from service.states import UserStates
 from service.turns import NoTurn, Turn
 from service.updates import Offer, Stored, Unstored, Updates
+
+if TYPE_CHECKING:
+    from service.otel import Tracing
 
 _log = structlog.get_logger("mfalcon.recommender")
 
@@ -51,6 +55,8 @@ class Parts:
     thread: EngineThread
     states: UserStates
     provider: HistoryProvider | None
+    shadow: Shadow | None
+    tracing: "Tracing | None"
     settings: Settings
     metrics: Metrics
 
@@ -72,6 +78,7 @@ class Recommender:
             self._margin,
             min_retrieved=parts.settings.retrieval_candidates,
         )
+        self.shadow, self._tracing = parts.shadow, parts.tracing
         self._answering = Answering(parts.checkpoint, parts.engine, parts.metrics)
         self._writes: set[asyncio.Task[None]] = set()
 
@@ -109,6 +116,8 @@ class Recommender:
         except NoTurn:
             served = self._unranked(ask)
             await asyncio.sleep(0)  # What it stores is in line before anybody hears of it.
+        if self.shadow is not None and served.ranking is not None:
+            self.shadow.offer(request_id, served.ranking, served.job.request_time)
         answer = self._answering.answer(
             request,
             served.job,
@@ -122,6 +131,8 @@ class Recommender:
         )
         if served.ranking is not None:
             self._margin.learn(time.monotonic() - served.ranking.ended_s)
+        if self._tracing is not None:
+            self._tracing.stages(began, served)
         return answer
 
     async def add_events(
@@ -158,15 +169,24 @@ class Recommender:
             stored=outcome.stored,
         )
 
+    def check_batch(self, num_entries: int) -> None:
+        """
+        Raises:
+            TooLarge: more requests in one than are taken.
+        """
+        limit = self._settings.max_batch_users
+        _check_count("requests", num_entries, limit, "max_batch_users")
+
     async def drain(self) -> None:
         """Wait until every answered request's state is written."""
         while self._writes:
             await asyncio.wait(self._writes)
 
     async def close(self) -> None:
-        """Let go of the store and of the history provider."""
-        await self.states.close()
+        """Let go of the history provider and of the oracle."""
         await self._backfill.close()
+        if self.shadow is not None:
+            await self.shadow.close()
 
     def _unranked(self, ask: Ask) -> Served:
         """The user's turn did not come: the events are stored when it does."""

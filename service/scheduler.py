@@ -1,8 +1,9 @@
 """Owns the one engine thread and the bounded queue before it.
 
-Never runs two batches at once, and never dies of a job: an exception goes to its caller. Work that
-nobody waits for any more, or that is past its deadline, leaves the queue. What would only wait for
-its deadline to pass is refused: those ahead of it, at the pace learned, take longer than it has.
+Never runs two batches at once, and never dies of a job: an exception goes to its caller. Should it
+die all the same, nobody is left waiting. Work that nobody waits for any more, or that is past its
+deadline, leaves the queue. What would wait until too little of its budget is left is refused: those
+ahead of it are told by their work and the pace.
 """
 
 import asyncio
@@ -14,10 +15,14 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from typing import Any, Generic, Self, TypeVar
 
+import structlog
+
 from service.batch import Batch, Bounds, Pace, Work
 from service.deadline import Deadline
 from service.errors import NotReady, Overloaded, Refusal
 from service.fair_queue import FairQueue
+
+_log = structlog.get_logger("mfalcon.engine")
 
 T = TypeVar("T")
 A = TypeVar("A")
@@ -94,16 +99,16 @@ class EngineThread:
         """`run` runs jobs together and settles each as soon as it is done."""
         self._run, self._bounds, self._pace, self._max_queue = run, bounds, pace, max_queue
         self._queue = FairQueue[Ticket[Any]]()
-        self._running: list[Ticket[Any]] = []
         self._free_s = 0.0  # time.monotonic() when they are expected to be done
         self._wake = threading.Condition()
-        self._closing = False
-        self._thread = threading.Thread(target=self._loop, name="mfalcon-engine", daemon=True)
+        self._taken: list[Ticket[Any]] = []
+        self._closing = self._has_ended = False
+        self._thread = threading.Thread(target=self._live, name="mfalcon-engine", daemon=True)
         self._thread.start()
 
     @property
     def alive(self) -> bool:
-        return self._thread.is_alive()
+        return not self._has_ended
 
     @property
     def depth(self) -> int:
@@ -161,13 +166,13 @@ class EngineThread:
         await asyncio.to_thread(self._thread.join)
 
     def _wait_s(self, client: str) -> float:
-        is_running = not all(ticket.is_settled for ticket in self._running)
+        is_running = not all(ticket.is_settled for ticket in self._taken)
         rest_s = max(0.0, self._free_s - time.monotonic()) if is_running else 0.0
         return rest_s + self._queue.ahead_s(client)
 
     def _require_room(self, work: Work, deadline: Deadline | None, client: str) -> None:
-        if self._closing or not self.alive:
-            raise NotReady("the engine is stopped", retry_after_s=1)
+        if self._closing or self._has_ended:
+            raise NotReady("the engine has stopped", retry_after_s=1)
         if deadline is not None:
             left_s, wait_s = deadline.remaining_s, self._wait_s(client)
             late_s = wait_s + min(self._pace.seconds(work), left_s / 2) - left_s
@@ -202,37 +207,45 @@ class EngineThread:
         with self._wake:
             return self._queue.remove(ticket)
 
-    def _loop(self) -> None:
-        while self._wait():
-            if tickets := self._take():
-                self._run_together(tickets)
+    def _live(self) -> None:
+        try:
+            while self._wait():
+                self._take()
+                self._run_together(self._taken)
+                self._taken = []
+        except BaseException as error:  # the least of them is a reason to replace the process
+            _log.critical("engine_died", exc_info=error)
+        with self._wake:
+            self._has_ended = True
+        for ticket in (*self._taken, *self._queue):
+            if not ticket.is_settled:
+                ticket.fail(NotReady("the engine has died", retry_after_s=1))
+        self._taken.clear()
+        self._queue.clear()
 
     def _wait(self) -> bool:
         """Whether there is a job; False: there will be none any more."""
         with self._wake:
-            self._running = []
             while not len(self._queue) and not self._closing:
                 self._wake.wait()
             return len(self._queue) > 0
 
-    def _take(self) -> list[Ticket[Any]]:
-        """The next batch off the queue; empty if nobody waits any more."""
-        taken: list[Ticket[Any]] = []
+    def _take(self) -> None:
+        """The next batch off the queue; nothing if nobody waits any more."""
         now_s = time.monotonic()
         batch = Batch(self._bounds, self._pace, now_s)
         with self._wake:
             while len(self._queue):
                 ticket = self._queue.first
                 try:
-                    if not self._joins(ticket, batch, taken):
+                    if not self._joins(ticket, batch):
                         break
                 except Exception as error:
                     ticket.fail(error)
                 self._queue.pop()
-            self._running, self._free_s = taken, now_s + batch.seconds
-        return taken
+            self._free_s = now_s + batch.seconds
 
-    def _joins(self, ticket: Ticket[Any], batch: Batch, taken: list[Ticket[Any]]) -> bool:
+    def _joins(self, ticket: Ticket[Any], batch: Batch) -> bool:
         """Put a ticket into the batch, as much of it as its time pays, or drop it; False: it is to
         wait for the next."""
         deadline = ticket.job.deadline
@@ -249,10 +262,12 @@ class EngineThread:
         if not batch.admits(work, deadline):
             return False
         ticket.job, ticket.work = fitted, work
-        taken.append(ticket)
+        self._taken.append(ticket)
         return True
 
     def _run_together(self, tickets: list[Ticket[Any]]) -> None:
+        if not tickets:
+            return
         try:
             self._run(tickets)
         except Exception as error:

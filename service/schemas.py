@@ -3,9 +3,11 @@
 Strict: a number is not taken for a string nor a string for a number.
 """
 
-from typing import Annotated, Literal, NotRequired
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal, NotRequired
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, GetCoreSchemaHandler, model_validator
+from pydantic_core import core_schema
 from typing_extensions import TypedDict
 
 UserId = Annotated[
@@ -15,11 +17,20 @@ UserId = Annotated[
 ItemId = Annotated[str, Field(min_length=1, max_length=256)]
 Tier = Literal["device", "memory", "redis"]
 
+_MAX_FIELDS = 128
 _LATEST_SECOND = 32_503_680_000  # the year 3000; larger numbers are milliseconds
 
 
 class _Request(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _few_fields(cls, given: Any) -> Any:
+        # Each unknown field is an error of its own: a large body of them takes a second to list.
+        if isinstance(given, dict) and len(given) > _MAX_FIELDS:
+            raise ValueError(f"has more than {_MAX_FIELDS} fields")
+        return given
 
 
 class _Answer(BaseModel):
@@ -67,12 +78,49 @@ class RecommendRequest(_WithEvents):
         default=None, ge=0, description="events the caller knows of; holding fewer is told"
     )
     include: list[Literal["metadata", "parts"]] = Field(
-        default=[], description="metadata: columns of items.csv; parts: the retrieval score"
+        default=[],
+        fail_fast=True,
+        description="metadata: columns of items.csv; parts: the retrieval score",
     )
 
 
 class EventsRequest(_WithEvents):
     pass
+
+
+@dataclass(frozen=True)
+class _Unread:
+    """Documented as the model, and read as it only once the number of entries is known to be in
+    bounds, each by itself: what is wrong with one fails no other."""
+
+    model: type[_Request]
+
+    def __get_pydantic_core_schema__(
+        self, _: object, handler: GetCoreSchemaHandler
+    ) -> core_schema.CoreSchema:
+        # The document is made of the first, parsed bodies are validated by the second.
+        return core_schema.json_or_python_schema(
+            handler.generate_schema(self.model), core_schema.any_schema()
+        )
+
+
+class RecommendBatch(_Request):
+    """Each entry is served and counted as a `POST /recommend` of its own."""
+
+    requests: list[Annotated[object, _Unread(RecommendRequest)]] = Field(
+        min_length=1, description="those of one user are served in this order"
+    )
+    budget_ms: float | None = Field(
+        default=None, gt=0, allow_inf_nan=False, description="latency budget of all together"
+    )
+
+
+class EventsBatch(_Request):
+    """Each entry is stored and counted as a `POST /events` of its own."""
+
+    requests: list[Annotated[object, _Unread(EventsRequest)]] = Field(
+        min_length=1, description="those of one user are stored in this order"
+    )
 
 
 class RankedItem(TypedDict):
@@ -159,6 +207,24 @@ class DeleteResponse(_Answer):
     deleted: bool
 
 
+class ReloadRequest(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    checkpoint: str | None = Field(
+        default=None,
+        min_length=1,
+        max_length=4096,
+        description="folder on the service's machine; left out: the one it serves, read again",
+    )
+
+
+class ReloadResponse(_Answer):
+    request_id: str
+    model: ModelInfo
+    previous: ModelInfo
+    seconds: float = Field(description="loading and warming up")
+
+
 class Problem(_Answer):
     """RFC 9457 problem+json."""
 
@@ -169,4 +235,21 @@ class Problem(_Answer):
     instance: str
     code: str
     request_id: str
+    retry_after_s: int | None = Field(default=None, description="as the header Retry-After")
     errors: list[dict[str, str]] | None = None
+
+
+class RecommendBatchResponse(_Answer):
+    request_id: str
+    results: list[RecommendResponse | Problem] = Field(
+        description="one for each of `requests`, in their order: its answer, or its problem, which "
+        "has a `code`"
+    )
+
+
+class EventsBatchResponse(_Answer):
+    request_id: str
+    results: list[EventsResponse | Problem] = Field(
+        description="one for each of `requests`, in their order: its answer, or its problem, which "
+        "has a `code`"
+    )

@@ -4,6 +4,7 @@ Precedence: flag, then `MFALCON_*` environment, then the `--config` file (TOML),
 Never reads settings at import time; the command line builds one `Settings` and passes it on.
 """
 
+import re
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,8 +19,11 @@ from pydantic_settings import (
 
 import service
 from model.errors import InputError, problems
+from service.keys import ADMIN, Keys, checked, client_pairs
 
 DEMO_CHECKPOINT = Path(service.__file__).parent.parent / "checkpoints" / "demo"
+_ORIGIN = re.compile(r"https?://[^/?#@\s*]+")
+_SECRETS = ("ssl_keyfile_password", "api_keys", "admin_key")
 _SCHEMES = (
     "redis://",
     "rediss://",
@@ -39,7 +43,11 @@ class Settings(BaseSettings):
     """What `mfalcon serve` runs with."""
 
     model_config = SettingsConfigDict(
-        env_prefix="MFALCON_", extra="forbid", frozen=True, allow_inf_nan=False
+        env_prefix="MFALCON_",
+        extra="forbid",
+        frozen=True,
+        allow_inf_nan=False,
+        hide_input_in_errors=True,
     )
 
     checkpoint: Path = Field(
@@ -144,9 +152,86 @@ class Settings(BaseSettings):
         ge=1024,
         description="largest request body, and answer of `history_url`, checked before parsing",
     )
+    receive_timeout_ms: float = Field(
+        default=10_000,
+        gt=0,
+        description="longest wait for a request's headers, and again for its body: a client slower "
+        "than that is cut off (408), so that it holds no connection for ever",
+    )
     max_candidates: int = Field(default=10_000, ge=1, description="most candidates in a request")
     max_events: int = Field(default=10_000, ge=1, description="most events in a request")
+    max_batch_users: int = Field(
+        default=64,
+        ge=1,
+        description="most entries in a request of /recommend/batch or /events/batch; each counts "
+        "in the queue like a request of its own: more than `max_queue` are never all served",
+    )
     max_results: int = Field(default=1000, ge=1, description="largest num_results")
+    ssl_certfile: str = Field(
+        default="",
+        description="PEM file of the certificate to serve https:// with, and of those between it "
+        "and its authority; read at start; empty: http://",
+    )
+    ssl_keyfile: str = Field(
+        default="", description="PEM file of its private key, if the first does not hold it"
+    )
+    ssl_keyfile_password: str = Field(
+        default="", repr=False, description="of the private key, if it is encrypted"
+    )
+    cors_origins: str = Field(
+        default="",
+        description="origins whose pages a browser lets ask, such as https://shop.example, "
+        "separated by commas, or * for all; empty: none but the service's own",
+    )
+    api_keys: str = Field(
+        default="",
+        repr=False,
+        description="who may ask: name=key pairs, separated by commas, a name twice while its key "
+        "is being replaced; empty, and no `api_keys_file`: everybody. Others on the machine see "
+        "flags; better set the variable or the file",
+    )
+    api_keys_file: str = Field(
+        default="", description="file of such pairs, one a line, read at start; added to them"
+    )
+    warmup_timeout_s: float = Field(
+        default=60,
+        ge=0,
+        description="longest that warming up may keep a service from being ready: the first passes "
+        "of a size allocate and choose kernels, for which no request should wait",
+    )
+    drain_delay_s: float = Field(
+        default=5,
+        ge=0,
+        description="how long requests are still taken after SIGTERM, while `/health/ready` says "
+        "503: load balancers go on sending until they have seen it; a second SIGTERM, or Ctrl-C, "
+        "does not wait",
+    )
+    shutdown_timeout_s: int = Field(
+        default=30,
+        ge=1,
+        description="longest wait for requests in flight once the listener is closed, before they "
+        "are cut off; whatever ends the process by force has to wait longer than this and "
+        "`drain_delay_s`",
+    )
+    admin_key: str = Field(
+        default="",
+        repr=False,
+        description="opens the routes under /admin/, and nothing else; empty: they are closed",
+    )
+    shadow_share: float = Field(
+        default=0,
+        ge=0,
+        le=1,
+        description="share of the answers of which some scores are compared with the oracle's, in "
+        "a process of lowest priority with its own copy of the checkpoint, while no request waits "
+        "for the engine; 0: none",
+    )
+    status_every_s: float = Field(
+        default=10,
+        ge=0,
+        description="seconds between two lines in the log on how the service is doing, if it was "
+        "asked anything; 0: never",
+    )
     log_format: Literal["auto", "json", "console"] = Field(
         default="auto", description="auto: console on a terminal, JSON lines elsewhere"
     )
@@ -165,6 +250,35 @@ class Settings(BaseSettings):
         if value == "bfloat16" and info.data.get("store_dtype") == "float32":
             raise ValueError("is bfloat16: set store_dtype to bfloat16 or int8 with it")
         return value
+
+    @field_validator("cors_origins")
+    @classmethod
+    def _origins(cls, value: str) -> str:
+        for origin in split_origins(value):
+            if origin != "*" and not _ORIGIN.fullmatch(origin):
+                raise ValueError("is * or origins without a path, such as https://shop.example")
+        return value
+
+    @field_validator("api_keys")
+    @classmethod
+    def _pairs(cls, value: str) -> str:
+        if value and not client_pairs(value):
+            raise ValueError("holds no name=key pair; leave it empty to let everybody in")
+        return value
+
+    @field_validator("api_keys_file")
+    @classmethod
+    def _more_pairs(cls, value: str, info: ValidationInfo) -> str:
+        client_pairs(info.data.get("api_keys", ""), value)
+        return value
+
+    @field_validator("admin_key")
+    @classmethod
+    def _key_of_its_own(cls, value: str, info: ValidationInfo) -> str:
+        pairs = client_pairs(info.data.get("api_keys", ""), info.data.get("api_keys_file", ""))
+        if value and value in (key for _, key in pairs):
+            raise ValueError("is an API key, too: take another")
+        return checked(value) if value else value
 
     @field_validator("history_url")
     @classmethod
@@ -188,9 +302,17 @@ class Settings(BaseSettings):
         del settings_cls, sources
         return (more["init_settings"], more["env_settings"])
 
+    def client_keys(self) -> Keys:
+        return Keys(client_pairs(self.api_keys, self.api_keys_file))
+
+    def admin_keys(self) -> Keys:
+        """The one, or none."""
+        return Keys([(ADMIN, self.admin_key)] if self.admin_key else [])
+
     def masked(self) -> dict[str, object]:
-        """Effective values for printing; credentials in URLs are left out."""
+        """Effective values for printing, without keys, and without credentials in URLs."""
         values = self.model_dump(mode="json")
+        values |= {name: "***" for name in _SECRETS if values[name]}
         values |= {"store": mask_url(self.store), "history_url": mask_url(self.history_url)}
         return values
 
@@ -216,6 +338,10 @@ def load_settings(flags: dict[str, Any], config: Path | None = None) -> Settings
         raise SettingsError("; ".join(lines)) from error
     except ValueError as error:  # a malformed TOML file
         raise SettingsError(f"--config: {config}: {error}") from error
+
+
+def split_origins(text: str) -> list[str]:
+    return [origin.strip() for origin in text.split(",") if origin.strip()]
 
 
 def mask_url(url: str) -> str:

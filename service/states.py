@@ -3,9 +3,9 @@
 Never computes. The store is a cache: a failure of it is a miss, told in the answer.
 """
 
-import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Literal
 
@@ -60,16 +60,15 @@ class UserStates:
         device: DeviceTier,
         metrics: Metrics,
         on_full: Callable[[], None] = lambda: None,
-        max_turns: float = math.inf,
+        turns: Turns | None = None,
     ) -> None:
-        """`on_full` is called when the store refuses a state for want of memory; of one user's
-        requests `max_turns` are in flight at most."""
+        """`on_full` is called when the store refuses a state for want of memory. `turns` are those
+        of all who write to the store from this process; not given: nobody else does."""
         self._on_full = on_full
         self._store, self._codec, self._empty, self._metrics = store, codec, empty, metrics
         self._device = device
         self.costs = CostModel()
-        metrics.watch_costs(self.costs)
-        self._turns = Turns(max_turns)
+        self._turns = Turns() if turns is None else turns
         self._warn = SeldomWarning(_log, "store_unavailable")
 
     def turn(self, user_id: str, deadline: Deadline | None = None) -> Turn:
@@ -165,13 +164,15 @@ class UserStates:
 
     async def _head(self, key: StateKey, timeout_s: float | None) -> Header | None:
         began = time.monotonic()
-        header = await self._store.head(key, timeout_s=timeout_s)
+        with self._timed("head"):
+            header = await self._store.head(key, timeout_s=timeout_s)
         self.costs.fetched(0, time.monotonic() - began)
         return header
 
     async def _fetch(self, user_id: str, key: StateKey, timeout_s: float | None) -> Loaded:
         began = time.monotonic()
-        found = await self._store.load(key, timeout_s=timeout_s)
+        with self._timed("get"):
+            found = await self._store.load(key, timeout_s=timeout_s)
         num_bytes = 0 if found.entry is None else found.entry.num_bytes
         stored = None if found.entry is None else self._codec.decode(found.entry)
         self.costs.fetched(num_bytes, time.monotonic() - began)
@@ -196,7 +197,8 @@ class UserStates:
                 return True
             # A tail that is none, or too long to append; whatever else is wrong, `put` finds too.
             entry = self._codec.encode(user_id, state, held.version + 1, held.lineage)
-            is_put = await self._store.put(self._codec.key(user_id), entry)
+            with self._timed("put"):
+                is_put = await self._store.put(self._codec.key(user_id), entry)
         except StoreUnavailable as error:
             self._failed("put", error)
             return None
@@ -220,7 +222,9 @@ class UserStates:
         if append is None:
             return False
         key = self._codec.key(user_id)
-        if not await self._store.append(key, append, timeout_s=timeout_s):
+        with self._timed("append"):
+            is_appended = await self._store.append(key, append, timeout_s=timeout_s)
+        if not is_appended:
             return False
         self._wrote(user_id, state, append.header, HEADER_BYTES + len(append.data))
         return True
@@ -248,9 +252,6 @@ class UserStates:
         self._turns.forget(user_id)
         return await self._store.delete(self._codec.key(user_id))
 
-    async def close(self) -> None:
-        await self._store.close()
-
     @property
     def _tier(self) -> Tier:
         return "redis" if self._store.tier == "redis" else "memory"
@@ -264,6 +265,13 @@ class UserStates:
         self._metrics.state_bytes.labels("device", "out").inc(device_bytes)
         self._metrics.lookups.labels(tier=loaded.tier or self._tier, status=loaded.status).inc()
         return loaded
+
+    @contextmanager
+    def _timed(self, op: str) -> Iterator[None]:
+        """Of an operation that is answered: one that fails is counted by `_failed`."""
+        began = time.monotonic()
+        yield
+        self._metrics.store_seconds.labels(self._tier, op).observe(time.monotonic() - began)
 
     def _failed(self, op: str, error: StoreUnavailable) -> None:
         self._metrics.store_errors.labels(op=op).inc()

@@ -3,6 +3,7 @@
 Never reads the body itself. Pure ASGI: nothing here buffers an answer.
 """
 
+import asyncio
 import re
 import time
 import uuid
@@ -12,7 +13,11 @@ import structlog
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.api.problems import answer
-from service.errors import ServiceError, TooLarge
+from service.api.scope import header
+from service.errors import ServiceError, TooLarge, TooSlow, Unexpected
+from service.in_flight import InFlight
+from service.lifecycle import Lifecycle
+from service.logs import RequestLog
 from service.metrics import Metrics
 
 _log = structlog.get_logger("mfalcon.http")
@@ -23,18 +28,22 @@ _QUIET: Final = ("/health", "/metrics")
 class RequestScope:
     """Gives each request an id and a start time; counts, times and logs its answer."""
 
-    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
-        self._app, self._metrics = app, metrics
+    def __init__(
+        self, app: ASGIApp, metrics: Metrics, lifecycle: Lifecycle, in_flight: InFlight
+    ) -> None:
+        self._app, self._metrics, self._tell = app, metrics, RequestLog(_log)
+        self._lifecycle, self._in_flight = lifecycle, in_flight
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
         began = time.monotonic()
-        given = _header(scope, b"x-request-id")
+        given = header(scope, b"x-request-id").decode("latin-1")
         request_id = given if _SAFE_ID.fullmatch(given) else uuid.uuid4().hex
         scope.setdefault("state", {}).update(request_id=request_id, began_s=began)
         status: int | None = None
+        self._metrics.in_flight.inc()
 
         async def send_with_id(message: Message) -> None:
             nonlocal status
@@ -44,71 +53,89 @@ class RequestScope:
                     *message.get("headers", []),
                     (b"x-request-id", request_id.encode()),
                 ]
+                if self._lifecycle.is_draining:
+                    # The client's next request is to find another replica, not a closed connection.
+                    message["headers"].append((b"connection", b"close"))
             await send(message)
 
         try:
-            await self._app(scope, receive, send_with_id)
+            with self._in_flight.request():
+                await self._app(scope, receive, send_with_id)
         except Exception as error:
             _log.error("internal_error", request_id=request_id, exc_info=error)
             if status is not None:
                 raise  # half an answer is out; the server cuts the connection
-            problem = ServiceError("an unexpected error; the log has it under this request id")
-            await answer(problem, request_id, scope["path"])(scope, receive, send_with_id)
+            await answer(Unexpected(), request_id, scope["path"])(scope, receive, send_with_id)
         finally:
             self._done(scope, request_id, status, time.monotonic() - began)
 
     def _done(self, scope: Scope, request_id: str, status: int | None, seconds: float) -> None:
+        self._metrics.in_flight.dec()
         # The route's template, never the path: paths hold user ids.
         route = getattr(scope.get("route"), "path", "unmatched")
         self._metrics.requests.labels(route, str(status or "disconnected")).inc()
         self._metrics.request_seconds.labels(route).observe(seconds)
         if not route.startswith(_QUIET):
             ms = round(seconds * 1000, 2)
-            _log.info("request", request_id=request_id, route=route, status=status, ms=ms)
+            self._tell(request_id=request_id, route=route, status=status, ms=ms)
 
 
 class BodyLimit:
-    """Refuses a body over the limit before anything parses it."""
+    """Refuses a body that is too large or too slow before anything parses it."""
 
-    def __init__(self, app: ASGIApp, max_bytes: int) -> None:
-        self._app, self._max_bytes = app, max_bytes
+    def __init__(self, app: ASGIApp, max_bytes: int, timeout_s: float) -> None:
+        self._app, self._max_bytes, self._timeout_s = app, max_bytes, timeout_s
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        declared = _header(scope, b"content-length")
-        if declared.isascii() and declared.isdigit() and int(declared) > self._max_bytes:
-            await self._refuse(scope, receive, send)
-            return
-        received = 0
+        try:
+            declared = header(scope, b"content-length")
+            if declared.isdigit() and int(declared) > self._max_bytes:
+                raise _Refused(self._too_large())
+            await self._app(scope, self._bounded(receive, scope["state"]["began_s"]), send)
+        except _Refused as refused:
+            response = answer(refused.error, scope["state"]["request_id"], scope["path"])
+            response.headers["Connection"] = "close"  # the rest is not read
+            await response(scope, receive, send)
 
-        async def counted() -> Message:
-            nonlocal received
-            message = await receive()
+    def _bounded(self, receive: Receive, began_s: float) -> Receive:
+        received, is_whole = 0, False
+
+        async def bounded() -> Message:
+            nonlocal received, is_whole
+            if is_whole:  # nothing can come but the end of the connection
+                return await receive()
+            try:
+                async with asyncio.timeout(began_s + self._timeout_s - time.monotonic()):
+                    message = await receive()
+            except TimeoutError:
+                raise _Refused(self._too_slow()) from None
             received += len(message.get("body", b""))
             if received > self._max_bytes:
-                raise _TooMuch
+                raise _Refused(self._too_large())
+            is_whole = not message.get("more_body", False)
             return message
 
-        try:
-            await self._app(scope, counted, send)
-        except _TooMuch:
-            await self._refuse(scope, receive, send)
+        return bounded
 
-    async def _refuse(self, scope: Scope, receive: Receive, send: Send) -> None:
-        error: ServiceError = TooLarge(
+    def _too_large(self) -> ServiceError:
+        return TooLarge(
             f"the body exceeds the limit of {self._max_bytes} bytes; send less, or raise the "
             "setting max_body_bytes (--max-body-bytes)"
         )
-        response = answer(error, scope["state"]["request_id"], scope["path"])
-        response.headers["Connection"] = "close"
-        await response(scope, receive, send)
+
+    def _too_slow(self) -> ServiceError:
+        return TooSlow(
+            f"the body was not here after {1000 * self._timeout_s:g} ms; send it faster, or raise "
+            "the setting receive_timeout_ms (--receive-timeout-ms)"
+        )
 
 
-class _TooMuch(BaseException):
+class _Refused(BaseException):
     """Passes through handlers of Exception on its way out of the route."""
 
-
-def _header(scope: Scope, name: bytes) -> str:
-    return next((v.decode("latin-1") for k, v in scope["headers"] if k == name), "")
+    def __init__(self, error: ServiceError) -> None:
+        super().__init__()
+        self.error = error

@@ -11,30 +11,62 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 from service.errors import (
+    DeadlineExceeded,
+    Forbidden,
     InvalidRequest,
     MethodNotAllowed,
     NotFound,
+    NotReady,
     Overloaded,
+    Refusal,
+    ReloadRunning,
     ServiceError,
+    TooLarge,
+    TooSlow,
+    Unauthorized,
+    Unexpected,
+    UnknownUser,
 )
 from service.metrics import Metrics
 from service.schemas import Problem
 
-_MAX_ERRORS = 20
-_MAX_FIELD = 200
 _KINDS: dict[int, type[ServiceError]] = {400: InvalidRequest, 405: MethodNotAllowed}
+
+_EXAMPLES: dict[int, ServiceError] = {
+    error.status: error
+    for error in (
+        Unauthorized("an API key is missing; send it as `Authorization: Bearer KEY`"),
+        Forbidden("admin routes are off; set an admin key (MFALCON_ADMIN_KEY) and restart"),
+        UnknownUser("no state is held for this user under the loaded checkpoint"),
+        ReloadRunning("another reload is running, or the last one's requests are; wait"),
+        TooSlow("the body was not here after 10000 ms"),
+        TooLarge("num_results: 5000 exceeds the limit of 1000"),
+        InvalidRequest("user_id: Field required"),
+        Overloaded("128 of 128 requests are waiting", reason=Refusal.FULL, retry_after_s=1),
+        Unexpected(),
+        NotReady("the service is draining", retry_after_s=1),
+        DeadlineExceeded("the engine did not answer within the budget"),
+    )
+}
 
 PROBLEM_JSON = "application/problem+json"
 
 
 def responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """What a route documents for its error statuses."""
-    content = {PROBLEM_JSON: {"schema": Problem.model_json_schema()}}
-    return {status: {"description": "Problem", "content": content} for status in statuses}
+    """What a route documents for its error statuses, each with an example."""
+    schema = Problem.model_json_schema()
+    documented: dict[int | str, dict[str, Any]] = {}
+    for status in statuses:
+        error = _EXAMPLES[status]
+        content = {"schema": schema, "example": error.problem("0fb9c157", "/recommend")}
+        documented[status] = {"description": error.title, "content": {PROBLEM_JSON: content}}
+    return documented
 
 
 def answer(error: ServiceError, request_id: str, path: str) -> JSONResponse:
     headers = {}
+    if isinstance(error, Unauthorized):
+        headers["WWW-Authenticate"] = 'Bearer realm="mfalcon"'
     if error.retry_after_s is not None:
         headers["Retry-After"] = str(error.retry_after_s)
     return JSONResponse(
@@ -51,7 +83,8 @@ def install(app: FastAPI, metrics: Metrics) -> None:
 
     @app.exception_handler(RequestValidationError)
     async def validation_error(request: Request, error: RequestValidationError) -> JSONResponse:
-        return answer(_invalid(error), request.state.request_id, request.url.path)
+        wrong = ((problem["loc"][1:], problem["msg"]) for problem in error.errors())
+        return answer(InvalidRequest.of(wrong), request.state.request_id, request.url.path)
 
     @app.exception_handler(HTTPException)
     async def http_error(request: Request, error: HTTPException) -> JSONResponse:
@@ -60,16 +93,3 @@ def install(app: FastAPI, metrics: Metrics) -> None:
         response = answer(kind(detail), request.state.request_id, request.url.path)
         response.headers.update(error.headers or {})
         return response
-
-
-def _invalid(error: RequestValidationError) -> InvalidRequest:
-    problems = [
-        {
-            # Names come from the request, at whatever length.
-            "field": ".".join(str(part) for part in problem["loc"][1:])[:_MAX_FIELD] or "body",
-            "message": problem["msg"],
-        }
-        for problem in error.errors()[:_MAX_ERRORS]
-    ]
-    first = problems[0]
-    return InvalidRequest(f"{first['field']}: {first['message']}", errors=problems)

@@ -8,16 +8,20 @@ from fastapi.responses import JSONResponse
 from prometheus_client import CONTENT_TYPE_LATEST
 
 from cache import StoreUnavailable
+from service.api.bulk import each
 from service.api.problems import responses
 from service.deadline import Deadline
 from service.errors import InvalidRequest, NotReady, UnknownUser
-from service.lifecycle import Phase
 from service.ranking import ANONYMOUS
 from service.runtime import Runtime
 from service.schemas import (
     DeleteResponse,
+    EventsBatch,
+    EventsBatchResponse,
     EventsRequest,
     EventsResponse,
+    RecommendBatch,
+    RecommendBatchResponse,
     RecommendRequest,
     RecommendResponse,
     StateResponse,
@@ -26,7 +30,7 @@ from service.schemas import (
 
 router = APIRouter()
 UserPath = Annotated[UserId, Path()]
-_ERRORS = responses(413, 422, 429, 500, 503, 504)
+_ERRORS = responses(408, 413, 422, 429, 500, 503, 504)
 
 
 def _runtime(request: Request) -> Runtime:
@@ -54,6 +58,42 @@ async def events(body: EventsRequest, request: Request) -> EventsResponse:
     return await recommender.add_events(
         body, request.state.request_id, _deadline(request, None), _client(request)
     )
+
+
+@router.post("/recommend/batch", responses=_ERRORS)
+async def recommend_batch(body: RecommendBatch, request: Request) -> RecommendBatchResponse:
+    """Ranked items for many users: an answer or a problem for each, within one latency budget."""
+    recommender = _runtime(request).recommender()
+    recommender.check_batch(len(body.requests))
+    request_id, began_s = request.state.request_id, request.state.began_s
+    shared = _deadline(request, body.budget_ms)
+
+    async def serve(entry: RecommendRequest) -> RecommendResponse:
+        own = entry.budget_ms
+        deadline = shared if own is None else min(shared, Deadline.after_ms(own, since_s=began_s))
+        return await recommender.recommend(entry, request_id, deadline, _client(request))
+
+    results = await each(
+        body.requests, RecommendRequest, serve, request_id=request_id, path=request.url.path
+    )
+    return RecommendBatchResponse(request_id=request_id, results=results)
+
+
+@router.post("/events/batch", responses=_ERRORS)
+async def events_batch(body: EventsBatch, request: Request) -> EventsBatchResponse:
+    """Add events to the histories of many users; answers once all are stored that can be."""
+    recommender = _runtime(request).recommender()
+    recommender.check_batch(len(body.requests))
+    request_id = request.state.request_id
+
+    async def serve(entry: EventsRequest) -> EventsResponse:
+        deadline = _deadline(request, None)
+        return await recommender.add_events(entry, request_id, deadline, _client(request))
+
+    results = await each(
+        body.requests, EventsRequest, serve, request_id=request_id, path=request.url.path
+    )
+    return EventsBatchResponse(request_id=request_id, results=results)
 
 
 @router.get("/users/{user_id:path}/state", responses=responses(404, 422, 500, 503))
@@ -109,10 +149,7 @@ async def live(request: Request) -> JSONResponse:
 async def ready(request: Request) -> JSONResponse:
     """200 while requests are taken."""
     runtime = _runtime(request)
-    phase = runtime.lifecycle.phase
-    if phase is Phase.READY and not runtime.alive:
-        return JSONResponse({"status": "dead"}, 503)
-    return JSONResponse({"status": phase}, 200 if phase is Phase.READY else 503)
+    return JSONResponse({"status": runtime.status}, 200 if runtime.is_ready else 503)
 
 
 @router.get(

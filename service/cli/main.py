@@ -24,6 +24,7 @@ from service.cli.flags import Command
 from service.cli.import_checkpoint import import_checkpoint
 from service.cli.info import info
 from service.cli.output import complain
+from service.cli.reload import reload
 from service.cli.serve import serve
 from service.cli.train import train
 from service.cli.verify import verify
@@ -51,7 +52,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (serve, train, evaluate, info, verify, warm):
+for command in (serve, train, evaluate, info, verify, warm, reload):
     app.command()(_reported(command))
 app.command("import")(_reported(import_checkpoint))
 

@@ -17,26 +17,22 @@ def serve(
 ) -> None:
     """Start the service.
 
+    It listens at once, and is ready when the checkpoint is loaded and warmed up. SIGTERM ends it
+    once what was asked is answered and stored.
+
     Settings: flag over MFALCON_* environment over --config file over default.
     """
-    import uvicorn
-
-    from model.checkpoint import load
-    from service import logs
+    from service import logs, tracing
     from service.app import create_app
     from service.preflight import check
+    from service.server import Server, listener
 
     settings = load_settings(given, config)
     logs.configure(settings.log_format)
     check(settings)
-    checkpoint = load(settings.checkpoint)
     effective = "  ".join(f"{name}={value}" for name, value in settings.masked().items())
     note(f"mfalcon settings: {effective}")
-    uvicorn.run(
-        create_app(settings, checkpoint),
-        host=settings.host,
-        port=settings.port,
-        log_level="warning",
-        access_log=False,
-        timeout_graceful_shutdown=30,
-    )
+    app = create_app(settings, tracing.from_environment())
+    Server(app, settings).run([listener(settings.host, settings.port)])
+    if failure := app.state.runtime.failure:
+        raise failure

@@ -38,7 +38,7 @@ def verify(
 
     from model.checkpoint import load
     from service.embedded import EmbeddedValkey
-    from service.runtime import pick_device
+    from service.served_model import pick_device
     from service.verification.run import Plan
     from service.verification.run import verify as run
 
@@ -74,7 +74,8 @@ def verify(
 
 
 def _result(checkpoint: "Checkpoint", users: int, findings: "list[Finding]") -> dict[str, Any]:
-    from service.verification.run import TOLERANCE, worst
+    from service.exactness import TOLERANCE
+    from service.verification.run import worst
 
     return {
         "checkpoint": checkpoint.name,

@@ -50,7 +50,7 @@ def warm(
     from model.checkpoint import load
     from model.engine.engine import Engine
     from service.handover import Handover, survey
-    from service.runtime import pick_device
+    from service.served_model import pick_device
 
     torch.set_num_threads(1)  # as the service runs, and beside it
     bounds = built(Bounds, given)

@@ -9,30 +9,17 @@ from typing import Literal
 
 import torch
 
-from cache import Dtype, MemoryStore, RedisStore, StateStore
+from cache import MemoryStore, RedisStore, StateStore
 from model.checkpoint import Checkpoint
 from model.engine.engine import Engine
 from model.kernels.tensor_stack import TensorStack
 from model.network.hstu import HSTU
-from service.row_format import QUANTISED, ROUNDING
+from service.exactness import PRODUCT_TOLERANCE, TOLERANCE, relative_tolerance
+from service.row_format import QUANTISED
 from service.verification import cases
 from service.verification.cases import MICROBATCH_SIZES, RelativeAnswer, RightAnswer
 from service.verification.restart import after_restart
 from service.verification.users import sample_users
-
-TOLERANCE = 1e-5
-"""Largest difference to the oracle allowed in float32, on logits."""
-
-_ROUNDINGS = 4
-"""How many times the rounding of a stored number a logit may be off, as a share of the largest
-logit. Each layer reads rounded numbers once, whatever the number of appends, and its norms keep
-errors relative, so the error does not grow with the history. Measured over all presets, imported
-formats and both bundled checkpoints of up to 8 layers: up to 1.6."""
-
-PRODUCT_TOLERANCE = 8 * ROUNDING[Dtype.BFLOAT16]
-"""Largest difference, in shares of the largest logit, where products are of bfloat16 as well.
-Beside K and V, each layer rounds what goes into its two projections, its queries and its weights.
-Measured: 1.5 roundings on the bundled checkpoints, up to 5 on small networks of large weights."""
 
 _TTL_S = 3600
 _MEMORY_BYTES = 1 << 30
@@ -54,12 +41,6 @@ class Finding:
     @property
     def passed(self) -> bool:
         return self.difference <= self.allowed
-
-
-def relative_tolerance(dtype: Dtype) -> float:
-    """Largest difference to the oracle from states stored in `dtype`, in shares of the largest
-    logit."""
-    return _ROUNDINGS * ROUNDING[dtype]
 
 
 def worst(differences: list[float]) -> float:

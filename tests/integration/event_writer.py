@@ -18,7 +18,7 @@ from model.history import Event
 from service.codec import StateCodec
 from service.device_tier import DeviceTier
 from service.metrics import Metrics
-from service.runtime import engine_thread
+from service.served_model import engine_thread
 from service.settings import Settings
 from service.states import UserStates
 from service.updates import Offer, Updates

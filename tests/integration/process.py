@@ -4,10 +4,11 @@ import contextlib
 import os
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -43,16 +44,23 @@ def mfalcon(*arguments: str, timeout_s: float = 120.0) -> subprocess.CompletedPr
 class ServiceProcess:
     """`mfalcon serve` on a free port of loopback; its log goes to a file."""
 
-    def __init__(self, flags: Sequence[str], log: Path) -> None:
+    def __init__(
+        self,
+        flags: Sequence[str],
+        log: Path,
+        authority: Path | None = None,
+        program: Sequence[str] = MFALCON,
+    ) -> None:
+        """`authority`: of the certificate it is asked under; None: it is asked without TLS."""
         self.port, self._log = _free_port(), log
-        command = [*MFALCON, "serve", "--port", str(self.port), *flags]
+        command = [*program, "serve", "--port", str(self.port), "--drain-delay-s", "0", *flags]
         with log.open("wb") as file:
             self._process = subprocess.Popen(
                 command, cwd=ROOT, env=clean_environment(), stdout=file, stderr=file
             )
-        self._client = httpx.Client(
-            base_url=f"http://127.0.0.1:{self.port}", trust_env=False, timeout=ANSWER_S
-        )
+        url = f"https://localhost:{self.port}" if authority else f"http://127.0.0.1:{self.port}"
+        trusted = ssl.create_default_context(cafile=authority) if authority else False
+        self._client = httpx.Client(base_url=url, verify=trusted, trust_env=False, timeout=ANSWER_S)
 
     @property
     def log(self) -> str:
@@ -79,8 +87,8 @@ class ServiceProcess:
         answer: dict[str, Any] = response.json()
         return answer
 
-    def get(self, path: str) -> httpx.Response:
-        return self._client.get(path)
+    def get(self, path: str, headers: Mapping[str, str] | None = None) -> httpx.Response:
+        return self._client.get(path, headers=headers)
 
     def post(self, path: str, body: dict[str, Any]) -> httpx.Response:
         return self._client.post(path, json=body)

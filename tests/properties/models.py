@@ -11,13 +11,13 @@ from model.engine.engine import Engine
 from model.engine.oracle import Oracle
 from model.history import Event, History
 from model.items import Items
+from service.exactness import relative_tolerance
 from service.metrics import Metrics
 from service.row_format import QUANTISED
-from service.runtime import engine_thread
 from service.scheduler import EngineThread
 from service.schemas import EventIn, RecommendResponse
+from service.served_model import engine_thread
 from service.settings import Settings
-from service.verification.run import relative_tolerance
 from tests.model.builders import TOLERANCE, make_network, tiny_config
 from tests.reference import ReferenceHistory
 

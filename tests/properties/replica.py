@@ -47,6 +47,8 @@ class Replica:
                 thread=model.thread,
                 states=self._states,
                 provider=None,
+                shadow=None,
+                tracing=None,
                 settings=SETTINGS,
                 metrics=metrics,
             )
@@ -54,11 +56,11 @@ class Replica:
 
     async def restarted(self, model: Model, dtype: Dtype) -> "Replica":
         """A new process in its place."""
-        await self._states.close()
+        await self.store.close()
         return Replica(model, self._url, self._device_bytes, dtype)
 
     async def close(self) -> None:
-        await self._states.close()
+        await self.store.close()
 
     async def add(self, user_id: str, events: list[EventIn], mode: Mode) -> None:
         request = EventsRequest(user_id=user_id, events=events, history_mode=mode)

@@ -135,6 +135,7 @@ async def serving(folder: Path, **flags: Any) -> AsyncIterator[Service]:
         app.router.lifespan_context(app),
         httpx.AsyncClient(transport=transport, base_url="http://mfalcon") as client,
     ):
+        await app.state.runtime.started()
         yield Service(client, app.state.runtime)
 
 

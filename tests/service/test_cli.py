@@ -1,6 +1,7 @@
 """The command line: exit codes, what is named when something is wrong, JSON for programs."""
 
 import json
+import socket
 import sys
 from pathlib import Path
 
@@ -52,6 +53,18 @@ def test_serve_exits_2_and_names_what_is_wrong(
     assert named in captured.err
     assert "Traceback" not in captured.err
     assert captured.out == ""
+
+
+def test_serve_exits_2_where_another_program_listens(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        arguments = ["--checkpoint", str(folder), "--port", port, "--store", "memory"]
+        assert run_main(monkeypatch, "serve", *arguments) == 2
+    err = capsys.readouterr().err
+    assert f"127.0.0.1:{port}: another program listens there" in err
+    assert "Traceback" not in err
 
 
 def test_serve_has_a_flag_for_every_setting() -> None:

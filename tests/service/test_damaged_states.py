@@ -83,7 +83,7 @@ async def test_every_flipped_bit_and_every_truncation_is_a_miss(
             ), number
         client.set(name, value)
     assert (await states.load("u")).status == "hit"
-    await states.close()
+    await store.close()
 
 
 @pytest.fixture

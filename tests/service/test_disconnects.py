@@ -58,8 +58,9 @@ def app(service: Service) -> Callable[[Scope, Receive, Send], Awaitable[None]]:
 
 
 async def waiting(service: Service, count: int) -> None:
-    thread = service.runtime._thread
-    assert thread is not None
+    model = service.runtime._model
+    assert model is not None
+    thread = model.thread
     for _ in range(5000):
         if thread.depth == count:
             return

@@ -13,7 +13,7 @@ from tests.service.builders import Service, make_events, serving
 
 pytestmark = pytest.mark.anyio
 
-NOT_READY = [phase for phase in Phase if phase is not Phase.READY]
+NOT_OPEN = [phase for phase in Phase if phase not in (Phase.READY, Phase.DRAINING)]
 
 
 async def test_a_running_service_is_ready_and_alive(service: Service) -> None:
@@ -23,7 +23,21 @@ async def test_a_running_service_is_ready_and_alive(service: Service) -> None:
     assert (live.status_code, live.json()) == (200, {"status": "alive"})
 
 
-@pytest.mark.parametrize("phase", NOT_READY)
+async def test_while_it_drains_it_is_not_ready_and_answers_whoever_still_comes(
+    service: Service,
+) -> None:
+    before = await service.client.post("/recommend", json={"user_id": "u"})
+    assert "Connection" not in before.headers
+    service.runtime.lifecycle.drain()
+    ready = await service.client.get("/health/ready")
+    assert (ready.status_code, ready.json()) == (503, {"status": "draining"})
+    assert (await service.client.get("/health/live")).status_code == 200
+    response = await service.client.post("/recommend", json={"user_id": "u"})
+    assert response.status_code == 200
+    assert response.headers["Connection"] == "close"
+
+
+@pytest.mark.parametrize("phase", NOT_OPEN)
 async def test_in_every_other_phase_it_is_not_ready_and_takes_no_request(
     service: Service, phase: Phase
 ) -> None:
@@ -63,13 +77,14 @@ async def test_before_its_start_and_after_its_stop_it_is_not_ready(folder: Path)
             if phase == "starting":
                 assert (await client.get("/health/live")).status_code == 200
                 async with app.router.lifespan_context(app):
+                    await app.state.runtime.started()
                     assert (await client.get("/health/ready")).status_code == 200
 
 
 async def test_a_dead_engine_is_neither_ready_nor_alive(service: Service) -> None:
-    thread = service.runtime._thread
-    assert thread is not None
-    await thread.close()
+    model = service.runtime._model
+    assert model is not None
+    await model.thread.close()
     live = await service.client.get("/health/live")
     assert (live.status_code, live.json()) == (503, {"status": "dead"})
     assert (await service.client.get("/health/ready")).status_code == 503

@@ -46,6 +46,12 @@ TENSOR_BYTES = KV_BYTES // 4 * PAGE_ROWS + 5 * 3 * 8  # a page, and three column
         ('mfalcon_evictions_total{tier="device"}', 0),
         ('mfalcon_evictions_total{tier="memory"}', 0),
         ("mfalcon_queue_requests", 0),
+        ("mfalcon_inflight_requests", 1),  # the one that asks
+        ("mfalcon_late_total", 1),
+        ("mfalcon_ready", 1),
+        ("mfalcon_alive", 1),
+        ('mfalcon_store_seconds_count{op="get",tier="memory"}', 2),
+        ('mfalcon_store_seconds_count{op="put",tier="memory"}', 1),
     ],
 )
 async def test_counters_move_with_what_happens(
@@ -83,6 +89,7 @@ async def test_evictions_are_told_by_tier(folder: Path) -> None:
         for user_id in "abc":
             await service.add_events(make_events(5), user_id=user_id)
         assert await service.metric('mfalcon_evictions_total{tier="device"}') == 2
+        assert await service.metric('mfalcon_held_bytes{tier="device"}') == TENSOR_BYTES
 
 
 async def test_what_fails_behind_the_answer_is_counted(
@@ -123,3 +130,31 @@ async def test_no_label_holds_a_user_an_item_or_a_path(service: Service) -> None
     assert 'route="/users/{user_id' in text
     assert "hush" not in text
     assert '"i1"' not in text
+
+
+async def mixed_load(service: Service, name: str, first: int) -> None:
+    """New and returning users, wrong requests, unknown paths; all of it named after `name`."""
+    for user_id in (f"{name}1", f"{name}2"):
+        await service.add_events(make_events(3, first=first), user_id=user_id)
+        await service.recommend(user_id=user_id, events=make_events(2, first=first + 3))
+        await service.recommend(user_id=user_id, candidates=[name, *ITEM_IDS[first : first + 3]])
+    await service.recommend(user_id=f"{name}3", budget_ms=1e-6)
+    await service.client.post("/recommend", json={"user_id": name, name: name})
+    await service.client.post("/recommend", content=b"\0" + name.encode())
+    await service.client.get(f"/users/{name}4/state")
+    await service.client.delete(f"/users/{name}1/state")
+    await service.client.get(f"/{name}?{name}={name}", headers={name: name, "X-Request-ID": name})
+
+
+async def test_more_users_are_no_more_series(folder: Path, redis_url: str) -> None:
+    async with serving(folder, store=redis_url, store_timeout_ms=10_000) as service:
+        told = []
+        await service.client.get("/metrics")
+        for name, first in (("telltale", 0), ("hearsay", 20)):
+            await mixed_load(service, name, first)
+            text = (await service.client.get("/metrics")).text
+            assert name not in text
+            families = text_string_to_metric_families(text)
+            told.append({(s.name, *sorted(s.labels.items())) for f in families for s in f.samples})
+    assert told[0] == told[1]
+    assert len(told[0]) < 1000

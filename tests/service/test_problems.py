@@ -31,7 +31,7 @@ def assert_problem(response: httpx.Response, status: int, code: str) -> dict[str
     assert response.status_code == status, response.text
     assert response.headers["Content-Type"] == "application/problem+json"
     problem: dict[str, Any] = response.json()
-    assert set(problem) - {"errors"} == FIELDS
+    assert set(problem) - {"errors", "retry_after_s"} == FIELDS
     assert set(problem) <= set(Problem.model_fields)
     assert problem["status"] == status
     assert problem["code"] == code

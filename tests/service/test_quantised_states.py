@@ -18,10 +18,10 @@ from model.engine.state import UserState
 from model.history import Event
 from service.codec import StateCodec
 from service.device_tier import DeviceTier
+from service.exactness import relative_tolerance
 from service.metrics import Metrics
 from service.row_format import QUANTISED
 from service.states import UserStates
-from service.verification.run import relative_tolerance
 from tests.service.builders import NOW_S, history_of, make_events, serving
 from tests.service.stores import roomy_store
 

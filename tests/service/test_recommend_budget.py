@@ -227,8 +227,9 @@ async def in_flight(states: UserStates, count: int) -> None:
 async def test_what_would_wait_longer_than_its_budget_is_a_429_before_anything_is_read(
     service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    thread = service.runtime._thread
-    assert thread is not None
+    model = service.runtime._model
+    assert model is not None
+    thread = model.thread
     monkeypatch.setattr(thread, "_wait_s", lambda _: 7.5)
     for path in ("/recommend", "/events"):
         body = {"user_id": "u", "events": make_events(2)}

@@ -307,6 +307,26 @@ async def test_close_finishes_what_is_queued_and_refuses_what_comes(thread: Engi
     assert not thread.alive
 
 
+@pytest.mark.parametrize("last_words", [SystemExit(3), KeyboardInterrupt(), GeneratorExit()])
+async def test_when_the_thread_dies_nobody_is_left_waiting(
+    thread: EngineThread, last_words: BaseException
+) -> None:
+    def die() -> None:
+        raise last_words
+
+    async with occupied(thread):
+        jobs = [later(thread, run) for run in (lambda: "before", die, lambda: "after")]
+        await asyncio.sleep(0)
+    with anyio.fail_after(NO_HANG_S):
+        before, *others = await asyncio.gather(*jobs, return_exceptions=True)
+        assert before == "before"
+        assert all(isinstance(other, NotReady) for other in others), others
+        assert not thread.alive
+        with pytest.raises(NotReady):
+            await thread.submit(Call(lambda: "late"))
+        await thread.close()
+
+
 async def test_no_job_is_lost_or_run_twice() -> None:
     """Successes, failures, cancellations and expiries at random, from many callers."""
     thread, rng, ran = make_thread(Calls(), max_queue=10_000), random.Random(1), list[int]()

@@ -78,8 +78,10 @@ WRONG: list[tuple[str, Any]] = [
     ("max_queue", 0),
     ("max_budget_ms", 0),
     ("max_body_bytes", 1),
+    ("receive_timeout_ms", 0),
     ("max_candidates", 0),
     ("max_events", 0),
+    ("max_batch_users", 0),
     ("max_results", 0),
     ("log_format", "xml"),
 ]

@@ -16,8 +16,8 @@ from service.codec import StateCodec, StoredState
 from service.device_tier import DeviceTier
 from service.errors import InvalidRequest
 from service.metrics import Metrics
-from service.runtime import engine_thread
 from service.schemas import EventIn
+from service.served_model import engine_thread
 from service.settings import Settings
 from service.states import Loaded, UserStates
 from service.updates import Offer, Stored, Updates

@@ -9,11 +9,11 @@ import torch
 from cache import Dtype
 from model.checkpoint import Checkpoint
 from model.engine.engine import Engine
+from service.exactness import relative_tolerance
 from service.row_format import QUANTISED
 from service.verification import cases
 from service.verification.cases import RelativeAnswer, RightAnswer
 from service.verification.restart import running_service
-from service.verification.run import relative_tolerance
 from service.verification.users import VerifiedUser, sample_users
 from tests.service.builders import NUM_ITEMS, WINDOW
 from tests.service.stores import roomy_store

@@ -17,10 +17,10 @@ from model.importers.weights import ForeignWeights
 from model.items import Items
 from model.network.hstu import HSTU
 from model.presets import PRESETS
+from service.exactness import TOLERANCE, relative_tolerance
 from service.row_format import QUANTISED
 from service.verification import cases
 from service.verification.cases import RelativeAnswer, RightAnswer
-from service.verification.run import TOLERANCE, relative_tolerance
 from service.verification.users import VerifiedUser, sample_users
 from tests.model.builders import NUM_ITEMS, make_network
 from tests.model.importers.states import LENGTH, state

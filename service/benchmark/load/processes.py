@@ -49,7 +49,8 @@ def mfalcon(checkpoint: Path, flags: Sequence[str]) -> Iterator[int]:
     """The port of a running `mfalcon serve`."""
     port = _free_port()
     command = ["service", "serve", "--checkpoint", str(checkpoint), "--log-format", "console"]
-    with _running([*command, "--host", "127.0.0.1", "--port", str(port), *flags], port):
+    command += ["--host", "127.0.0.1", "--port", str(port), "--drain-delay-s", "0"]
+    with _running([*command, *flags], port):
         yield port
 
 

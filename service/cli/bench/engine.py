@@ -76,7 +76,7 @@ def engine(
     torch reaches in the same run. The full forwards are the fastest there are here, not the oracle.
     """
     prepare(threads)
-    from service.runtime import pick_device
+    from service.served_model import pick_device
 
     device_name = pick_device(device)
     if out is not None:
