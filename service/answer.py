@@ -9,7 +9,14 @@ import time
 from model.checkpoint import Checkpoint
 from model.engine.engine import Engine
 from service.metrics import Metrics
-from service.ranking import Ranked, Ranking, RankJob, by_prior
+from service.ranking import (
+    SHORTENED_HISTORY,
+    STALE_HISTORY,
+    Ranked,
+    Ranking,
+    RankJob,
+    by_prior,
+)
 from service.schemas import (
     CacheInfo,
     ModelInfo,
@@ -43,6 +50,8 @@ _INCOMPLETE = {
     HISTORY_INCOMPLETE,
     HISTORY_UNAVAILABLE,
     STORE_UNAVAILABLE,
+    SHORTENED_HISTORY,
+    STALE_HISTORY,
     UNSCORED_CANDIDATES,
     POPULARITY,
 }
@@ -144,6 +153,8 @@ def _degraded(
         HISTORY_INCOMPLETE: request.history_size is not None and request.history_size > known,
         HISTORY_UNAVAILABLE: offer.lacks_past,
         STORE_UNAVAILABLE: loaded.status == "error" and not offer.replace and offer.past is None,
+        SHORTENED_HISTORY: ranking is not None and ranking.shortcut == SHORTENED_HISTORY,
+        STALE_HISTORY: ranking is not None and ranking.shortcut == STALE_HISTORY,
         UNSCORED_CANDIDATES: ranking is not None and ranking.num_unscored > 0,
         POPULARITY: ranking is None,
     }

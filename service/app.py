@@ -11,6 +11,7 @@ from fastapi.responses import FileResponse
 from starlette.middleware.cors import CORSMiddleware
 
 from service.api import admin, document, problems
+from service.api.disconnects import Disconnects
 from service.api.guard import Guard
 from service.api.middleware import BodyLimit, RequestScope
 from service.api.routes import router
@@ -47,9 +48,10 @@ def create_app(settings: Settings, tracing: "Tracing | None" = None) -> FastAPI:
     app.state.runtime = runtime
     app.include_router(router)
     app.include_router(admin.router)
-    problems.install(app)
+    problems.install(app, runtime.metrics)
     clients = settings.client_keys()
     document.install(app, needs_keys=bool(clients))
+    app.add_middleware(Disconnects)
     app.add_middleware(
         BodyLimit,
         max_bytes=settings.max_body_bytes,

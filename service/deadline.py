@@ -2,7 +2,9 @@
 
 import time
 from dataclasses import dataclass
-from typing import Self
+from typing import Final, Self
+
+_SMOOTHING: Final = 0.1
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -22,3 +24,23 @@ class Deadline:
     @property
     def expired(self) -> bool:
         return time.monotonic() >= self.at_s
+
+
+class Margin:
+    """What an answer takes from the end of its ranking on: learned, mean and spread."""
+
+    def __init__(self) -> None:
+        self._mean_s, self._spread_s = 0.001, 0.0005
+
+    @property
+    def seconds(self) -> float:
+        return self._mean_s + 2 * self._spread_s
+
+    def learn(self, seconds: float) -> None:
+        difference = seconds - self._mean_s
+        self._mean_s += _SMOOTHING * difference
+        self._spread_s += _SMOOTHING * (abs(difference) - self._spread_s)
+
+    def before(self, deadline: Deadline) -> Deadline:
+        """When a ranking has to end; half of what is left is the most that is kept from it."""
+        return Deadline(deadline.at_s - min(self.seconds, deadline.remaining_s / 2))

@@ -17,6 +17,7 @@ Never carries internals: an unexpected exception becomes a bare 500 `internal`.
 """
 
 from collections.abc import Iterable, Sequence
+from enum import StrEnum
 from itertools import islice
 from typing import Any, ClassVar, Final, Self
 
@@ -116,8 +117,23 @@ class TooLarge(ServiceError):
     status, code, title = 413, "too_large", "Too large"
 
 
+class Refusal(StrEnum):
+    """Why a request was not taken."""
+
+    LATE = "late"
+    """Those ahead of it take longer than its budget."""
+    FULL = "full"
+    """As many wait as may, and it is beyond its client's share."""
+    USER = "user"
+    """Too many requests of its user are in flight."""
+
+
 class Overloaded(ServiceError):
     status, code, title = 429, "overloaded", "Overloaded"
+
+    def __init__(self, detail: str, *, reason: Refusal, retry_after_s: int) -> None:
+        super().__init__(detail, retry_after_s=retry_after_s)
+        self.reason = reason
 
 
 class NotReady(ServiceError):

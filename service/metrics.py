@@ -60,7 +60,7 @@ class Metrics:
     def _add_requests(self, registry: CollectorRegistry) -> None:
         self.requests = Counter(
             "mfalcon_requests",
-            "Answers by route and status",
+            "Answers by route and status; disconnected: the client went before the answer",
             ["route", "status"],
             registry=registry,
         )
@@ -133,6 +133,11 @@ class Metrics:
         registry.register(self._tiers)
 
     def _add_engine(self, registry: CollectorRegistry) -> None:
+        self.queue_seconds = Gauge(
+            "mfalcon_queue_seconds",
+            "How long a request that came now is expected to wait for the engine",
+            registry=registry,
+        )
         self.queue_depth = Gauge(
             "mfalcon_queue_requests", "Requests waiting for the engine", registry=registry
         )
@@ -174,6 +179,13 @@ class Metrics:
             "Time of a store operation that was answered: head, get, append, put",
             ["tier", "op"],
             buckets=_SECONDS,
+            registry=registry,
+        )
+        self.refusals = Counter(
+            "mfalcon_refusals",
+            "Requests answered 429: late, those ahead take longer than the budget; full, the queue "
+            "is; user, too many of the user's requests are in flight",
+            ["reason"],
             registry=registry,
         )
         self.store_errors = Counter(

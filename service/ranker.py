@@ -7,7 +7,7 @@ a look between two passes finds its deadline gone; its mates go on without it.
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import torch
 from torch import Tensor
@@ -20,6 +20,9 @@ from service.batch import Pace
 from service.metrics import Metrics
 from service.ranking import ExtendJob, Ranking, RankJob, retrieval_order
 from service.scheduler import Job, Ticket
+
+_LEAST_PASS: Final = 32
+"""Candidates; a pass of fewer costs as much."""
 
 
 class Ranker:
@@ -34,13 +37,10 @@ class Ranker:
         """Settle every ticket, each as soon as it is done."""
         self._metrics.batch_requests.observe(len(tickets))
         self._metrics.batch_rows.observe(sum(ticket.work.num_rows for ticket in tickets))
-        began_s = time.monotonic()
-        num_rows = sum(ticket.work.encode_rows for ticket in tickets)
         requests = [request for request in self._encode(tickets) if request.goes_on()]
         while requests:
-            num_rows += self._score(requests)
+            self._score(requests)
             requests = [request for request in requests if request.goes_on()]
-        self._pace.learn(num_rows, time.monotonic() - began_s)
 
     def _encode(self, tickets: Sequence[Ticket[Any]]) -> "list[_Request]":
         """One jagged pass. Jobs for a state alone are done with it; the requests are to score."""
@@ -56,6 +56,8 @@ class Ranker:
             # Most likely one job is at fault, which is to fail alone.
             return [request for ticket in tickets for request in self._encode([ticket])]
         together = _Together.of(encoded, began_s)
+        num_rows = sum(ticket.work.encode_rows for ticket in tickets)
+        self._pace.encoded(num_rows, together.ended_s - began_s)
         requests = []
         for ticket, each in zip(tickets, encoded, strict=True):
             if each.live is None:
@@ -68,15 +70,19 @@ class Ranker:
                 ticket.fail(error)
         return requests
 
-    def _score(self, requests: "Sequence[_Request]") -> int:
-        """One pass over microbatches of different requests; how many candidates it scored.
+    def _score(self, requests: "Sequence[_Request]") -> None:
+        """One pass over microbatches of different requests.
 
-        What is due first comes first, but a long list gives way by as much as it would take.
+        What is due first comes first, but a long list gives way by as much as it would take. A pass
+        is no longer than the nearest deadline leaves time for.
         """
-        row_s, room = self._pace.row_s, self._pass_rows
+        began_s = time.monotonic()
+        row_s = self._pace.candidate_s
+        left_s = min(request.deadline.remaining_s for request in requests)
+        size = room = int(min(self._pass_rows, max(_LEAST_PASS, left_s / row_s)))
         chosen, batches = [], []
         for request in sorted(requests, key=lambda r: r.deadline.at_s + r.num_left * row_s):
-            batch = request.microbatch(self._pass_rows)
+            batch = request.microbatch(size)
             if len(batch.candidates) <= room:
                 room -= len(batch.candidates)
                 chosen.append(request)
@@ -91,10 +97,10 @@ class Ranker:
         except Exception as error:
             for request in chosen:
                 request.ticket.fail(error)
-            return 0
+            return
         for request, logits in zip(chosen, parts, strict=True):
             request.add(logits)
-        return self._pass_rows - room
+        self._pace.scored(size - room, time.monotonic() - began_s)
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +133,8 @@ class _Request:
         assert isinstance(ticket.job, RankJob)
         assert encoded.live is not None
         self.ticket, self.deadline = ticket, ticket.job.deadline
-        self._on_state: Callable[[UserState], None] | None = ticket.job.on_state
+        self._shortcut = ticket.job.shortcut
+        self._on_state: Callable[[UserState | None], None] | None = ticket.job.on_state
         self._encoded, self._live, self._together = encoded, encoded.live, together
         self._order = retrieval_order(retrieval, ticket.job)
         self._retrieval = retrieval[self._order]
@@ -137,7 +144,8 @@ class _Request:
     def tell_state(self) -> None:
         """Once, if somebody listens."""
         if self._on_state is not None:
-            self.ticket.tell(self._on_state, self._encoded.state)
+            state = self._encoded.state if self._shortcut is None else None
+            self.ticket.tell(self._on_state, state)
             self._on_state = None
 
     def goes_on(self) -> bool:
@@ -164,6 +172,7 @@ class _Request:
         together, state = self._together, self._encoded.state
         return Ranking(
             state=state,
+            shortcut=None if self._shortcut is None else self._shortcut.name,
             num_reused=self._encoded.num_reused,
             num_encoded=self._encoded.num_encoded,
             order=self._order.cpu(),
@@ -179,6 +188,6 @@ class _Request:
 
 def _encode_job(job: Job[Any]) -> EncodeJob:
     if isinstance(job, RankJob):
-        return EncodeJob(job.state, job.history, job.request_time)
+        return EncodeJob(job.state, job.ranked_by, job.request_time)
     assert isinstance(job, ExtendJob)
     return EncodeJob(job.state, job.history)

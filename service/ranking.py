@@ -5,7 +5,8 @@ before the deadline are the best ones; the rest follow in that order, unscored.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Final
 
 import torch
 from torch import Tensor
@@ -13,9 +14,21 @@ from torch import Tensor
 from model.engine.engine import Engine
 from model.engine.state import UserState
 from model.history import History
-from service.batch import Work
+from service.batch import Pace, Work
 from service.deadline import Deadline
 from service.scheduler import Job
+
+SHORTENED_HISTORY: Final = "shortened_history"
+"""There was no time to encode the whole history: ranked by its newest events."""
+
+STALE_HISTORY: Final = "stale_history"
+"""There was no time to encode the newest events: ranked by those before them."""
+
+_LEAST_SCORED: Final = 32
+"""Candidates for whose scoring the history gives way."""
+
+ANONYMOUS: Final = "anonymous"
+"""The client of requests without a key."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,6 +38,7 @@ class ExtendJob(Job[UserState]):
     state: UserState
     history: History
     deadline: None = None
+    client: str = ""
 
     def work(self) -> Work:
         return Work(_num_new(self.state, self.history), 0)
@@ -32,7 +46,10 @@ class ExtendJob(Job[UserState]):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RankJob(Job["Ranking"]):
-    """Rank candidates for a history, as of the request's time."""
+    """Rank candidates for a history, as of the request's time.
+
+    What is seen is left out by the whole history, whatever it is ranked by.
+    """
 
     state: UserState
     history: History
@@ -42,12 +59,47 @@ class RankJob(Job["Ranking"]):
     exclude_seen: bool
     deadline: Deadline
     submitted_s: float  # time.monotonic()
-    on_state: Callable[[UserState], None] | None = None
-    """Called on the event loop with the state of the history, before candidates are scored."""
+    client: str = ANONYMOUS
+    on_state: Callable[[UserState | None], None] | None = None
+    """Called on the event loop with the state of the history, before candidates are scored; None
+    if it was not made."""
+    shortcut: "Shortcut | None" = None
+
+    @property
+    def ranked_by(self) -> History:
+        return self.history if self.shortcut is None else self.shortcut.history
 
     def work(self) -> Work:
-        count = self.num_retrieved if self.candidates is None else len(self.candidates)
-        return Work(_num_new(self.state, self.history), count)
+        return Work(_num_new(self.state, self.ranked_by), self._num_candidates)
+
+    def within(self, seconds: float, pace: Pace) -> "RankJob":
+        """Ranked by less of the history if there is no time to encode what is new of it.
+
+        By the last state, or by the newest events from nothing, whichever has more. What is left
+        when nothing can be paid is little, and is tried: a pace that is wrong is set right by it.
+        """
+        least = Work(_num_new(self.state, self.history), min(self._num_candidates, _LEAST_SCORED))
+        if least.num_events <= 1 or pace.seconds(least) <= seconds:
+            return self
+        num_paid = max(1, pace.num_events(seconds, least.num_candidates))
+        held = self.state.history
+        is_paid = _num_new(self.state, held) <= num_paid < len(held)
+        if is_paid and _is_followed_by(held, self.history):
+            return replace(self, shortcut=Shortcut(STALE_HISTORY, held))
+        newest = self.history.cut(-num_paid, None)
+        return replace(self, shortcut=Shortcut(SHORTENED_HISTORY, newest))
+
+    @property
+    def _num_candidates(self) -> int:
+        return self.num_retrieved if self.candidates is None else len(self.candidates)
+
+
+@dataclass(frozen=True, slots=True)
+class Shortcut:
+    """What a request is ranked by instead of its history, for want of time."""
+
+    name: str  # as `degraded` tells it
+    history: History
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,6 +108,7 @@ class Ranking:
     them by whoever answers, not on the engine thread."""
 
     state: UserState
+    shortcut: str | None  # its name; the state is that of less than the history, and not to keep
     num_reused: int
     num_encoded: int  # rows run, the pending one included
     order: Tensor  # (M,) int64 items, best retrieval first
@@ -66,6 +119,11 @@ class Ranking:
     started_s: float  # time.monotonic()
     encode_ms: float  # of that pass
     score_ms: float  # from there to this request's last microbatch
+
+    @property
+    def ended_s(self) -> float:
+        """time.monotonic()"""
+        return self.started_s + (self.encode_ms + self.score_ms) / 1000
 
     @property
     def num_unscored(self) -> int:
@@ -123,6 +181,15 @@ def _num_new(state: UserState, history: History) -> int:
     """Rows to encode if the history only grew, or was begun anew."""
     kept = state.num_final if state.history.anchor == history.anchor else 0
     return max(0, len(history) - kept)
+
+
+def _is_followed_by(held: History, history: History) -> bool:
+    """Whether the history only grew, of what both windows hold."""
+    moved = history.anchor - held.anchor
+    if not 0 <= moved < len(held):
+        return False
+    both = held.cut(moved, None)
+    return both.common_prefix(history) == len(both)
 
 
 def _top(scores: Tensor, k: int) -> Tensor:

@@ -5,9 +5,9 @@ Never parses HTTP and never does arithmetic: the engine thread does, in `service
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import structlog
@@ -16,13 +16,14 @@ from torch import Tensor
 
 from model.checkpoint import Checkpoint
 from model.engine.engine import Engine
-from model.engine.state import UserState
 from service.answer import Answering
 from service.backfill import Backfill
-from service.deadline import Deadline
-from service.errors import TooLarge
+from service.batch import Work
+from service.deadline import Deadline, Margin
+from service.errors import DeadlineExceeded, TooLarge
 from service.history_provider import HistoryProvider
 from service.metrics import Metrics
+from service.ranking import ANONYMOUS
 from service.scheduler import EngineThread
 from service.schemas import (
     EventIn,
@@ -32,11 +33,12 @@ from service.schemas import (
     RecommendRequest,
     RecommendResponse,
 )
-from service.serving import Ask, Serving
+from service.serving import Ask, Served, Serving
 from service.settings import Settings
 from service.shadow import Shadow
-from service.states import Loaded, UserStates
-from service.updates import Applied, Offer, Unstored, Updates
+from service.states import UserStates
+from service.turns import NoTurn, Turn
+from service.updates import Offer, Stored, Unstored, Updates
 
 if TYPE_CHECKING:
     from service.otel import Tracing
@@ -64,14 +66,16 @@ class Recommender:
 
     def __init__(self, parts: Parts) -> None:
         self.checkpoint, self.engine, self.states = parts.checkpoint, parts.engine, parts.states
-        self._settings, self._metrics = parts.settings, parts.metrics
+        self._thread, self._settings, self._metrics = parts.thread, parts.settings, parts.metrics
         self._updates = Updates(parts.checkpoint, parts.thread, parts.states, parts.metrics)
         self._backfill = Backfill(self._updates, parts.provider)
+        self._margin = Margin()
         self._serving = Serving(
             parts.states,
             self._backfill,
             parts.thread,
             parts.metrics,
+            self._margin,
             min_retrieved=parts.settings.retrieval_candidates,
         )
         self.shadow, self._tracing = parts.shadow, parts.tracing
@@ -83,7 +87,11 @@ class Recommender:
         return self._answering.model
 
     async def recommend(
-        self, request: RecommendRequest, request_id: str, deadline: Deadline
+        self,
+        request: RecommendRequest,
+        request_id: str,
+        deadline: Deadline,
+        client: str = ANONYMOUS,
     ) -> RecommendResponse:
         """
         Raises:
@@ -92,24 +100,30 @@ class Recommender:
             DeadlineExceeded: the engine did not answer at all.
         """
         began = time.monotonic()
+        # First: what is refused is to cost next to nothing.
+        work = self._serving.expected_work(request)
+        self._thread.require_room(work, self._margin.before(deadline), client)
         offer = self._offer(request.events, request.history_mode)
         candidates, missing = self._candidates(request)
-        async with self.states.turn(request.user_id) as turn:
-            ask = Ask(request, offer, candidates, deadline)
-            served = await self._serving.ranked(ask, turn)
-            loaded, applied = served.loaded, served.applied
-            if not served.is_saved and applied.history is not loaded.stored.state.history:
-                # Answered first, written behind; the user's next request waits for the write.
-                state = None if served.ranking is None else served.ranking.state
-                turn.lasts_until(self._write_behind(request.user_id, loaded, applied, state))
+        ask = Ask(request, offer, candidates, deadline, client)
+        try:
+            async with self.states.turn(request.user_id, deadline) as turn:
+                served = await self._serving.ranked(ask, turn)
+                if not served.is_saved and served.has_news:
+                    # Answered first, written behind; the user's next request waits for the write.
+                    turn.lasts_until(self._write_behind(self._made(request.user_id, served)))
+                turn.tell(served.applied.history)
+        except NoTurn:
+            served = self._unranked(ask)
+            await asyncio.sleep(0)  # What it stores is in line before anybody hears of it.
         if self.shadow is not None and served.ranking is not None:
             self.shadow.offer(request_id, served.ranking, served.job.request_time)
         answer = self._answering.answer(
             request,
             served.job,
             served.ranking,
-            loaded,
-            applied.offer,
+            served.loaded,
+            served.applied.offer,
             request_id=request_id,
             missing_item_ids=list(dict.fromkeys(missing + offer.missing_item_ids)),
             cache_ms=served.cache_s * 1000,
@@ -117,20 +131,35 @@ class Recommender:
         )
         if deadline.expired:
             self._metrics.late.inc()
+        if served.ranking is not None:
+            self._margin.learn(time.monotonic() - served.ranking.ended_s)
         if self._tracing is not None:
             self._tracing.stages(began, served)
         return answer
 
-    async def add_events(self, request: EventsRequest, request_id: str) -> EventsResponse:
-        """Answers once the store holds the events.
+    async def add_events(
+        self,
+        request: EventsRequest,
+        request_id: str,
+        deadline: Deadline,
+        client: str = ANONYMOUS,
+    ) -> EventsResponse:
+        """Answers once the store holds the events. The deadline decides whether they are taken;
+        what is taken is stored.
 
         Raises:
-            InvalidRequest, TooLarge, NotReady: as `recommend`.
+            InvalidRequest, TooLarge, Overloaded, NotReady: as `recommend`.
+            DeadlineExceeded: the user's turn did not come; nothing is stored.
         """
+        self._thread.require_room(Work(len(request.events), 0), deadline, client)
         offer = self._offer(request.events, request.history_mode)
-        async with self.states.turn(request.user_id):
-            loaded, applied = await self._serving.held(request.user_id, offer)
-            outcome = await self._updates.store(request.user_id, loaded, applied)
+        turn = self.states.turn(request.user_id, deadline)
+        try:
+            outcome = await self._stored(request.user_id, offer, turn)
+        except NoTurn as error:
+            raise DeadlineExceeded(
+                "earlier requests of this user were not done in time; send the events again"
+            ) from error
         return EventsResponse(
             request_id=request_id,
             user_id=request.user_id,
@@ -161,13 +190,32 @@ class Recommender:
         if self.shadow is not None:
             await self.shadow.close()
 
-    def _write_behind(
-        self, user_id: str, loaded: Loaded, applied: Applied, state: UserState | None
-    ) -> asyncio.Task[None]:
+    def _unranked(self, ask: Ask) -> Served:
+        """The user's turn did not come: the events are stored when it does."""
+        user_id = ask.request.user_id
+        loaded, history = self.states.glimpse(user_id)
+        applied = self._updates.apply(ask.offer, history)
+        if ask.offer.events or ask.offer.replace:
+            turn = self.states.turn(user_id)
+            turn.tell(applied.history)
+            self._write_behind(self._stored(user_id, ask.offer, turn))
+        return Served(self._serving.job(ask, loaded, applied), None, loaded, applied, cache_s=0.0)
+
+    async def _stored(self, user_id: str, offer: Offer, turn: Turn) -> Stored:
+        """What is held by the user's turn, with the offer. Raises NoTurn."""
+        async with turn:
+            loaded, applied = await self._serving.held(user_id, offer)
+            return await self._updates.store(user_id, loaded, applied)
+
+    async def _made(self, user_id: str, served: Served) -> Stored:
+        """What a request that has its turn still started from, with its offer."""
+        return await self._updates.store(user_id, served.loaded, served.applied, served.made)
+
+    def _write_behind(self, storing: Coroutine[Any, Any, Stored]) -> asyncio.Task[None]:
         async def write() -> None:
             with self._metrics.stage_seconds.labels("write").time():
                 try:
-                    await self._updates.store(user_id, loaded, applied, state)
+                    await storing
                 except Exception as error:
                     # The answer is out; the user's next request finds the old state.
                     self._metrics.unstored.labels(Unstored.ERROR).inc()

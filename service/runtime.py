@@ -86,7 +86,7 @@ class Runtime:
             tracing=self._tracing,
             store=await self._open_store(),
             watch=self._watch,
-            turns=Turns(),
+            turns=Turns(settings.max_user_requests),
         )
         self._model = model = await load_model(settings.checkpoint, self._shared)
         self.lifecycle.enter(Phase.WARMING)

@@ -2,23 +2,25 @@
 
 Never runs two batches at once, and never dies of a job: an exception goes to its caller. Should it
 die all the same, nobody is left waiting. Work that nobody waits for any more, or that is past its
-deadline, is dropped when its turn comes.
+deadline, leaves the queue. What would wait until too little of its budget is left is refused: those
+ahead of it are told by their work and the pace.
 """
 
 import asyncio
 import contextlib
+import math
 import threading
 import time
 from abc import ABC, abstractmethod
-from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Self, TypeVar
 
 import structlog
 
 from service.batch import Batch, Bounds, Pace, Work
 from service.deadline import Deadline
-from service.errors import NotReady, Overloaded
+from service.errors import NotReady, Overloaded, Refusal
+from service.fair_queue import FairQueue
 
 _log = structlog.get_logger("mfalcon.engine")
 
@@ -34,9 +36,15 @@ class Job(ABC, Generic[T]):
     """What is asked of the engine; T is what it answers."""
 
     deadline: Deadline | None  # None: the service's own (write-backs), never refused
+    client: str  # who asks; they share the engine fairly
 
     @abstractmethod
     def work(self) -> Work: ...
+
+    def within(self, seconds: float, pace: Pace) -> Self:
+        """The job, or the nearest to it that can be paid in so much time."""
+        del seconds, pace
+        return self
 
 
 class Ticket(Generic[T]):
@@ -78,7 +86,7 @@ class Ticket(Generic[T]):
 
 
 class EngineThread:
-    """First in, first out, several jobs at a time. Call `submit` from an event loop."""
+    """In fair order, several jobs at a time. Call `submit` from an event loop."""
 
     def __init__(
         self,
@@ -90,7 +98,8 @@ class EngineThread:
     ) -> None:
         """`run` runs jobs together and settles each as soon as it is done."""
         self._run, self._bounds, self._pace, self._max_queue = run, bounds, pace, max_queue
-        self._queue: deque[Ticket[Any]] = deque()
+        self._queue = FairQueue[Ticket[Any]]()
+        self._free_s = 0.0  # time.monotonic() when they are expected to be done
         self._wake = threading.Condition()
         self._taken: list[Ticket[Any]] = []
         self._closing = self._has_ended = False
@@ -106,27 +115,48 @@ class EngineThread:
         """Jobs waiting."""
         return len(self._queue)
 
+    def wait_s(self, client: str) -> float:
+        """How long a job of the client that came now is expected to wait."""
+        with self._wake:
+            return self._wait_s(client)
+
+    def require_room(self, work: Work, deadline: Deadline, client: str) -> None:
+        """
+        Raises:
+            Overloaded: such a job of the client would wait too long to be run in time, or, if it
+                takes more than half of what it has, to have that half.
+            NotReady: the thread is stopping or dead.
+        """
+        with self._wake:
+            self._require_room(work, deadline, client)
+
     async def submit(self, job: Job[T]) -> T:
         """Run on the engine thread and return what it returns.
 
         Raises:
-            Overloaded: the queue is full.
+            Overloaded: there is no room; see `require_room`. Or the queue is full, and this job, or
+                one that came later, is the furthest beyond its client's share.
             Expired: the deadline passed while the job waited.
             NotReady: the thread is stopping or dead.
         """
         ticket = Ticket(job)
         with self._wake:
-            if self._closing or self._has_ended:
-                raise NotReady("the engine has stopped", retry_after_s=1)
+            self._require_room(ticket.work, job.deadline, job.client)
             if job.deadline is not None and len(self._queue) >= self._max_queue:
-                wait_s = self._pace.row_s * sum(waiting.work.num_rows for waiting in self._queue)
-                raise Overloaded(
-                    f"{len(self._queue)} of {self._max_queue} requests are waiting",
-                    retry_after_s=max(1, round(wait_s)),
-                )
-            self._queue.append(ticket)
+                self._make_room(job.client)
+            self._queue.put(ticket, job.client, self._pace.seconds(ticket.work))
             self._wake.notify()
-        return await ticket.future
+        expiry = None
+        if job.deadline is not None:
+            loop = asyncio.get_running_loop()
+            expiry = loop.call_later(job.deadline.remaining_s, self._expire, ticket)
+        try:
+            return await ticket.future
+        finally:
+            if expiry is not None:
+                expiry.cancel()
+            if ticket.is_given_up:
+                self._leave(ticket)
 
     async def close(self) -> None:
         """Finish what is queued, then stop."""
@@ -134,6 +164,48 @@ class EngineThread:
             self._closing = True
             self._wake.notify()
         await asyncio.to_thread(self._thread.join)
+
+    def _wait_s(self, client: str) -> float:
+        is_running = not all(ticket.is_settled for ticket in self._taken)
+        rest_s = max(0.0, self._free_s - time.monotonic()) if is_running else 0.0
+        return rest_s + self._queue.ahead_s(client)
+
+    def _require_room(self, work: Work, deadline: Deadline | None, client: str) -> None:
+        if self._closing or self._has_ended:
+            raise NotReady("the engine has stopped", retry_after_s=1)
+        if deadline is not None:
+            left_s, wait_s = deadline.remaining_s, self._wait_s(client)
+            late_s = wait_s + min(self._pace.seconds(work), left_s / 2) - left_s
+            # An idle engine takes whatever comes, and what has no time left does not wait: it is
+            # answered without the engine.
+            if late_s > 0 and wait_s > 0 and left_s > 0:
+                raise Overloaded(
+                    "those who wait for the engine leave too little of the request's budget",
+                    reason=Refusal.LATE,
+                    retry_after_s=math.ceil(late_s),
+                )
+
+    def _make_room(self, client: str) -> None:
+        """Refuse whoever is the furthest beyond their share."""
+        error = Overloaded(
+            f"{len(self._queue)} of {self._max_queue} requests are waiting",
+            reason=Refusal.FULL,
+            retry_after_s=max(1, math.ceil(self._wait_s(client))),
+        )
+        last = self._queue.last_after(client)
+        if last is None or last.job.deadline is None:
+            raise error
+        self._queue.remove(last)
+        last.fail(error)
+
+    def _expire(self, ticket: Ticket[Any]) -> None:
+        if self._leave(ticket) and not ticket.is_given_up:
+            ticket.future.set_exception(Expired())
+
+    def _leave(self, ticket: Ticket[Any]) -> bool:
+        """Whether it was waiting still."""
+        with self._wake:
+            return self._queue.remove(ticket)
 
     def _live(self) -> None:
         try:
@@ -154,25 +226,44 @@ class EngineThread:
     def _wait(self) -> bool:
         """Whether there is a job; False: there will be none any more."""
         with self._wake:
-            while not self._queue and not self._closing:
+            while not len(self._queue) and not self._closing:
                 self._wake.wait()
-            return bool(self._queue)
+            return len(self._queue) > 0
 
     def _take(self) -> None:
         """The next batch off the queue; nothing if nobody waits any more."""
-        batch = Batch(self._bounds, self._pace, time.monotonic())
+        now_s = time.monotonic()
+        batch = Batch(self._bounds, self._pace, now_s)
         with self._wake:
-            while self._queue:
-                ticket = self._queue[0]
-                deadline = ticket.job.deadline
-                if not ticket.is_given_up:
-                    if deadline is not None and deadline.expired:
-                        ticket.fail(Expired())
-                    elif batch.admits(ticket.work, deadline):
-                        self._taken.append(ticket)
-                    else:
+            while len(self._queue):
+                ticket = self._queue.first
+                try:
+                    if not self._joins(ticket, batch):
                         break
-                self._queue.popleft()
+                except Exception as error:
+                    ticket.fail(error)
+                self._queue.pop()
+            self._free_s = now_s + batch.seconds
+
+    def _joins(self, ticket: Ticket[Any], batch: Batch) -> bool:
+        """Put a ticket into the batch, as much of it as its time pays, or drop it; False: it is to
+        wait for the next."""
+        deadline = ticket.job.deadline
+        if ticket.is_given_up:
+            return True
+        if deadline is None:
+            fitted = ticket.job
+        elif deadline.expired:
+            ticket.fail(Expired())
+            return True
+        else:
+            fitted = ticket.job.within(deadline.remaining_s - batch.seconds, self._pace)
+        work = ticket.work if fitted is ticket.job else fitted.work()
+        if not batch.admits(work, deadline):
+            return False
+        ticket.job, ticket.work = fitted, work
+        self._taken.append(ticket)
+        return True
 
     def _run_together(self, tickets: list[Ticket[Any]]) -> None:
         if not tickets:

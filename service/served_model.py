@@ -21,6 +21,7 @@ from service.history_provider import HistoryProvider
 from service.metrics import Metrics
 from service.oracle_process import OracleProcess
 from service.ranker import Ranker
+from service.ranking import ANONYMOUS
 from service.recommender import Parts, Recommender
 from service.scheduler import EngineThread
 from service.settings import Settings
@@ -84,6 +85,7 @@ class ServedModel:
         metrics.watch_tier("device", lambda: device.num_bytes, lambda: device.evictions)
         metrics.watch_costs(self.recommender.states.costs)
         metrics.queue_depth.set_function(lambda: thread.depth)
+        metrics.queue_seconds.set_function(lambda: thread.wait_s(ANONYMOUS))
         metrics.serves(self.checkpoint.name, self.fingerprint.hex())
 
     def _shadow(self, settings: Settings) -> Shadow | None:

@@ -11,7 +11,8 @@ from torch import Tensor
 
 from model.engine.state import UserState
 from service.backfill import Backfill
-from service.deadline import Deadline
+from service.batch import Work
+from service.deadline import Deadline, Margin
 from service.errors import DeadlineExceeded
 from service.metrics import Metrics
 from service.ranking import Ranking, RankJob
@@ -36,6 +37,7 @@ class Ask:
     offer: Offer
     candidates: Tensor | None
     deadline: Deadline
+    client: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +51,17 @@ class Served:
     cache_s: float  # waiting for the store
     is_saved: bool = False
 
+    @property
+    def made(self) -> UserState | None:
+        """The state of the whole history, if the engine made it."""
+        ranking = self.ranking
+        return None if ranking is None or ranking.shortcut else ranking.state
+
+    @property
+    def has_news(self) -> bool:
+        """Whether the history is another than the one held."""
+        return self.applied.history is not self.loaded.stored.state.history
+
 
 class Serving:
     """For one checkpoint."""
@@ -59,12 +72,13 @@ class Serving:
         backfill: Backfill,
         thread: EngineThread,
         metrics: Metrics,
+        margin: Margin,
         *,
         min_retrieved: int,
     ) -> None:
         """`min_retrieved`: items of the catalogue that reach the action head, at least."""
         self._states, self._backfill, self._thread = states, backfill, thread
-        self._metrics, self._min_retrieved = metrics, min_retrieved
+        self._metrics, self._margin, self._min_retrieved = metrics, margin, min_retrieved
 
     async def ranked(self, ask: Ask, turn: Turn) -> Served:
         """
@@ -84,7 +98,7 @@ class Serving:
         user_id, deadline, size = ask.request.user_id, ask.deadline, ask.request.history_size
         loaded, applied = await self.held(user_id, ask.offer, deadline, size)
         cache_s = time.monotonic() - began
-        job = self._job(ask, loaded, applied)
+        job = self.job(ask, loaded, applied)
         return Served(job, await self._rank(job), loaded, applied, cache_s)
 
     async def _ranked_from(self, here: Loaded, ask: Ask, turn: Turn) -> Served | None:
@@ -102,7 +116,7 @@ class Serving:
             if not made.done():
                 made.set_result(state)
 
-        job = self._job(ask, here, applied)
+        job = self.job(ask, here, applied)
         if applied.history is here.stored.state.history:
             settle(None)
         else:
@@ -121,25 +135,35 @@ class Serving:
         finally:
             settle(None)  # In case the engine never got to it.
         ranked_s = time.monotonic()
-        confirmed = await confirming
+        confirmed = await asyncio.shield(confirming)  # The write ends, whoever goes.
         if confirmed is None:
             return None
         cache_s += time.monotonic() - ranked_s
         self._count_source(confirmed.loaded, applied)
         return Served(job, ranking, confirmed.loaded, applied, cache_s, confirmed.is_saved)
 
-    def _job(self, ask: Ask, loaded: Loaded, applied: Applied) -> RankJob:
+    def expected_work(self, request: RecommendRequest) -> Work:
+        """Of a user whose state is held; told without a look at what the request asks for."""
+        candidates = request.candidates
+        count = self._num_retrieved(request) if candidates is None else len(candidates)
+        return Work(len(request.events) + 1, count)
+
+    def job(self, ask: Ask, loaded: Loaded, applied: Applied) -> RankJob:
         request = ask.request
         return RankJob(
             state=loaded.stored.state,
             history=applied.history,
             request_time=_now_s() if request.request_time is None else request.request_time,
             candidates=ask.candidates,
-            num_retrieved=max(request.num_results, self._min_retrieved),
+            num_retrieved=self._num_retrieved(request),
             exclude_seen=request.exclude_seen,
-            deadline=ask.deadline,
+            deadline=self._margin.before(ask.deadline),
             submitted_s=time.monotonic(),
+            client=ask.client,
         )
+
+    def _num_retrieved(self, request: RecommendRequest) -> int:
+        return max(request.num_results, self._min_retrieved)
 
     async def held(
         self,

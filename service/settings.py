@@ -135,8 +135,14 @@ class Settings(BaseSettings):
     max_queue: int = Field(
         default=128,
         ge=1,
-        description="requests waiting for the engine; beyond it they are refused with 429 rather "
-        "than left to wait",
+        description="requests waiting for the engine, which bounds memory; beyond it they are "
+        "refused with 429, as are those before it that would only wait for their deadline",
+    )
+    max_user_requests: int = Field(
+        default=16,
+        ge=1,
+        description="requests of one user in flight, which are run one after another; beyond it "
+        "they are refused with 429, so that nobody's retries pile up",
     )
     max_budget_ms: float = Field(
         default=1000, gt=0, description="latency budget of a request that names none, and the most"

@@ -13,8 +13,10 @@ import structlog
 
 from cache import HEADER_BYTES, Header, Held, StateKey, StateStore, StoreFull, StoreUnavailable
 from model.engine.state import UserState
+from model.history import History
 from service.codec import StateCodec, StoredState
 from service.cost import CostModel
+from service.deadline import Deadline
 from service.device_tier import DeviceTier
 from service.logs import SeldomWarning
 from service.metrics import Metrics
@@ -69,9 +71,19 @@ class UserStates:
         self._turns = Turns() if turns is None else turns
         self._warn = SeldomWarning(_log, "store_unavailable")
 
-    def turn(self, user_id: str) -> Turn:
-        """Requests of one user one after another; of different users side by side."""
-        return self._turns.of(user_id)
+    def turn(self, user_id: str, deadline: Deadline | None = None) -> Turn:
+        """Requests of one user one after another; of different users side by side.
+
+        Raises:
+            Overloaded: too many of this user's requests are in flight.
+        """
+        return self._turns.of(user_id, deadline)
+
+    def glimpse(self, user_id: str) -> tuple[Loaded, History]:
+        """What is known of a user without a turn and without the store: a copy, if one is here,
+        and the history as those in flight know it. Nothing may be made of them."""
+        loaded = self.here(user_id) or Loaded(StoredState(self._empty()), "miss", None)
+        return loaded, self._turns.told(user_id) or loaded.stored.state.history
 
     def here(self, user_id: str) -> Loaded | None:
         """The copy of this process, to be confirmed before anybody is told what was made of it."""
@@ -237,6 +249,7 @@ class UserStates:
         when some may be left.
         """
         self._device.drop(user_id)
+        self._turns.forget(user_id)
         return await self._store.delete(self._codec.key(user_id))
 
     @property

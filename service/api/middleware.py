@@ -73,7 +73,7 @@ class RequestScope:
         self._metrics.in_flight.dec()
         # The route's template, never the path: paths hold user ids.
         route = getattr(scope.get("route"), "path", "unmatched")
-        self._metrics.requests.labels(route, str(status)).inc()
+        self._metrics.requests.labels(route, str(status or "disconnected")).inc()
         self._metrics.request_seconds.labels(route).observe(seconds)
         if not route.startswith(_QUIET):
             ms = round(seconds * 1000, 2)

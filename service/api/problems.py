@@ -18,6 +18,7 @@ from service.errors import (
     NotFound,
     NotReady,
     Overloaded,
+    Refusal,
     ReloadRunning,
     ServiceError,
     TooLarge,
@@ -26,6 +27,7 @@ from service.errors import (
     Unexpected,
     UnknownUser,
 )
+from service.metrics import Metrics
 from service.schemas import Problem
 
 _KINDS: dict[int, type[ServiceError]] = {400: InvalidRequest, 405: MethodNotAllowed}
@@ -40,7 +42,7 @@ _EXAMPLES: dict[int, ServiceError] = {
         TooSlow("the body was not here after 10000 ms"),
         TooLarge("num_results: 5000 exceeds the limit of 1000"),
         InvalidRequest("user_id: Field required"),
-        Overloaded("128 of 128 requests are waiting", retry_after_s=1),
+        Overloaded("128 of 128 requests are waiting", reason=Refusal.FULL, retry_after_s=1),
         Unexpected(),
         NotReady("the service is loading", retry_after_s=1),
         DeadlineExceeded("the engine did not answer within the budget"),
@@ -72,9 +74,11 @@ def answer(error: ServiceError, request_id: str, path: str) -> JSONResponse:
     )
 
 
-def install(app: FastAPI) -> None:
+def install(app: FastAPI, metrics: Metrics) -> None:
     @app.exception_handler(ServiceError)
     async def service_error(request: Request, error: ServiceError) -> JSONResponse:
+        if isinstance(error, Overloaded):
+            metrics.refusals.labels(error.reason).inc()
         return answer(error, request.state.request_id, request.url.path)
 
     @app.exception_handler(RequestValidationError)

@@ -12,6 +12,7 @@ from service.api.bulk import each
 from service.api.problems import responses
 from service.deadline import Deadline
 from service.errors import InvalidRequest, NotReady, UnknownUser
+from service.ranking import ANONYMOUS
 from service.runtime import Runtime
 from service.schemas import (
     DeleteResponse,
@@ -44,7 +45,7 @@ async def recommend(
     """Ranked items with action predictions, within the latency budget."""
     recommender = _runtime(request).recommender()
     deadline = _deadline(request, body.budget_ms)
-    answer = await recommender.recommend(body, request.state.request_id, deadline)
+    answer = await recommender.recommend(body, request.state.request_id, deadline, _client(request))
     timing = answer.timing_ms.model_dump()
     response.headers["Server-Timing"] = ", ".join(f"{k};dur={v}" for k, v in timing.items())
     return answer
@@ -54,7 +55,9 @@ async def recommend(
 async def events(body: EventsRequest, request: Request) -> EventsResponse:
     """Add events to a user's history; answers once they are stored."""
     recommender = _runtime(request).recommender()
-    return await recommender.add_events(body, request.state.request_id)
+    return await recommender.add_events(
+        body, request.state.request_id, _deadline(request, None), _client(request)
+    )
 
 
 @router.post("/recommend/batch", responses=_ERRORS)
@@ -68,7 +71,7 @@ async def recommend_batch(body: RecommendBatch, request: Request) -> RecommendBa
     async def serve(entry: RecommendRequest) -> RecommendResponse:
         own = entry.budget_ms
         deadline = shared if own is None else min(shared, Deadline.after_ms(own, since_s=began_s))
-        return await recommender.recommend(entry, request_id, deadline)
+        return await recommender.recommend(entry, request_id, deadline, _client(request))
 
     results = await each(
         body.requests, RecommendRequest, serve, request_id=request_id, path=request.url.path
@@ -84,7 +87,8 @@ async def events_batch(body: EventsBatch, request: Request) -> EventsBatchRespon
     request_id = request.state.request_id
 
     async def serve(entry: EventsRequest) -> EventsResponse:
-        return await recommender.add_events(entry, request_id)
+        deadline = _deadline(request, None)
+        return await recommender.add_events(entry, request_id, deadline, _client(request))
 
     results = await each(
         body.requests, EventsRequest, serve, request_id=request_id, path=request.url.path
@@ -162,6 +166,11 @@ async def metrics(request: Request) -> Response:
 async def info(request: Request) -> dict[str, Any]:
     """The loaded checkpoint, its actions, the limits in force, and some item ids to try."""
     return _runtime(request).info()
+
+
+def _client(request: Request) -> str:
+    """The name of the request's key."""
+    return getattr(request.state, "client", ANONYMOUS)
 
 
 def _deadline(request: Request, budget_ms: float | None) -> Deadline:

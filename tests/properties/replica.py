@@ -64,7 +64,7 @@ class Replica:
 
     async def add(self, user_id: str, events: list[EventIn], mode: Mode) -> None:
         request = EventsRequest(user_id=user_id, events=events, history_mode=mode)
-        answer = await self._recommender.add_events(request, "id")
+        answer = await self._recommender.add_events(request, "id", Deadline.after_ms(NO_HURRY_MS))
         assert answer.stored
 
     async def add_overtaken(

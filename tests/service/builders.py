@@ -154,6 +154,15 @@ def run_together(engine: Engine, jobs: Sequence[Job[Any]], *, pass_rows: int) ->
     return asyncio.run(run())
 
 
+def pace_of(event_s: float, candidate_s: float) -> Pace:
+    """As if learned from many passes."""
+    pace = Pace()
+    for _ in range(200):
+        pace.encoded(1000, 1000 * event_s)
+        pace.scored(1000, 1000 * candidate_s)
+    return pace
+
+
 def window_of(events: Sequence[JSON], window: Window = WINDOW) -> list[JSON]:
     """What is left of a history by the window rule, applied event by event."""
     held: list[JSON] = []

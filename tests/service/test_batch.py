@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from service.batch import Batch, Bounds, Pace, Work
 from service.deadline import Deadline
+from tests.service.builders import pace_of
 
 NOW_S = 100.0
 WIDE = Bounds(encode_rows=10**9, num_rows=10**9)
@@ -17,11 +18,7 @@ ROW_S = 1e-3
 
 def at_pace(bounds: Bounds = WIDE) -> Batch:
     """A batch whose rows are known to take a millisecond each."""
-    pace = Pace()
-    for _ in range(200):
-        pace.learn(1000, 1000 * ROW_S)
-    assert pace.row_s == pytest.approx(ROW_S)
-    return Batch(bounds, pace, NOW_S)
+    return Batch(bounds, pace_of(ROW_S, ROW_S), NOW_S)
 
 
 def in_ms(milliseconds: float) -> Deadline:
@@ -77,5 +74,23 @@ def test_the_pace_follows_a_machine_that_changes() -> None:
     pace = Pace()
     for row_s in (1e-3, 1e-5):
         for _ in range(100):
-            pace.learn(500, 500 * row_s)
-        assert pace.row_s == pytest.approx(row_s, rel=0.01)
+            pace.encoded(500, 500 * row_s)
+            pace.scored(500, 250 * row_s)
+        assert pace.seconds(Work(100, 0)) == pytest.approx(132 * row_s, rel=0.01)
+        assert pace.candidate_s == pytest.approx(row_s / 2, rel=0.01)
+
+
+def test_calls_do_not_wash_out_what_a_long_pass_told_of_its_rows() -> None:
+    pace = pace_of(ROW_S, ROW_S)
+    for _ in range(10):
+        pace.encoded(33, 33 * 10 * ROW_S)
+    assert pace.seconds(Work(1000, 0)) < 1.1 * 1032 * ROW_S
+
+
+@given(st.floats(0, 10), st.integers(0, 1000))
+def test_the_events_that_can_be_paid_are_as_many_as_fit(seconds: float, count: int) -> None:
+    pace = pace_of(2e-4, 1e-4)
+    num_events = pace.num_events(seconds, count)
+    if num_events >= 0:
+        assert pace.seconds(Work(num_events, count)) <= seconds * (1 + 1e-9)
+        assert pace.seconds(Work(num_events + 2, count)) > seconds

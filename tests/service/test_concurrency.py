@@ -42,7 +42,7 @@ def wide(wide_folder: Path) -> Checkpoint:
 @pytest.fixture
 async def replicas(wide_folder: Path, redis_url: str) -> AsyncIterator[list[Service]]:
     """Two apps that know of each other only through the server."""
-    flags = {"store": redis_url, "store_timeout_ms": 30_000}
+    flags = {"store": redis_url, "store_timeout_ms": 30_000, "max_user_requests": COUNT}
     async with serving(wide_folder, **flags) as first, serving(wide_folder, **flags) as second:
         yield [first, second]
 
@@ -55,7 +55,7 @@ def shuffled_events() -> list[JSON]:
 async def test_requests_of_one_user_at_once_lose_no_event(
     wide_folder: Path, wide: Checkpoint, way: str
 ) -> None:
-    async with serving(wide_folder) as service:
+    async with serving(wide_folder, max_user_requests=COUNT) as service:
 
         async def send(event: JSON) -> None:
             if way == "events":
@@ -74,7 +74,7 @@ async def test_requests_of_one_user_at_once_lose_no_event(
 async def test_the_same_events_sent_at_once_are_held_once(
     wide_folder: Path, wide: Checkpoint
 ) -> None:
-    async with serving(wide_folder) as service:
+    async with serving(wide_folder, max_user_requests=20) as service:
         with anyio.fail_after(NO_HANG_S):
             answers = await asyncio.gather(
                 *(service.add_events(make_events(n)) for n in range(1, 21))

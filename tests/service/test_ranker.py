@@ -245,7 +245,7 @@ def test_updates_alone_are_one_pass_without_scoring(
 def test_the_state_is_told_once_before_the_answer(
     engine: Engine, checkpoint: Checkpoint, budget_s: float
 ) -> None:
-    told: list[UserState] = []
+    told: list[UserState | None] = []
     deadline = Deadline(time.monotonic() + budget_s)
     asked = job(engine, checkpoint, 5, candidates=range(40), deadline=deadline)
     listening = dataclasses.replace(asked, on_state=told.append)

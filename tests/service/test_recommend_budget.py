@@ -12,6 +12,7 @@ import pytest
 
 from model.checkpoint import Checkpoint
 from service.deadline import Deadline
+from service.states import UserStates
 from tests.service.builders import (
     ITEM_IDS,
     JSON,
@@ -169,3 +170,74 @@ async def test_a_full_queue_is_a_429_that_says_when_to_come_back(
             path = f"/users/user {user}/state"
             assert (await service.client.get(path)).status_code == 404
         assert (await service.recommend())["complete"] is True
+
+
+async def test_a_turn_that_does_not_come_in_time_costs_the_scores_and_no_event(
+    service: Service, checkpoint: Checkpoint
+) -> None:
+    """An earlier request of the user hangs: the answer is due all the same."""
+    await service.add_events(make_events(3))
+    states = service.runtime.recommender().states
+    async with states.turn("u"):
+        with anyio.fail_after(NO_HANG_S):
+            answer = await service.recommend(events=make_events(2, first=3), budget_ms=20)
+            assert_popularity(answer, checkpoint, make_events(5))
+            unchanged = await service.recommend(budget_ms=20)
+            assert_popularity(unchanged, checkpoint, make_events(5))
+    answer = await service.recommend(include=["parts"])
+    assert answer["complete"] is True
+    assert_right(answer, checkpoint, make_events(5))
+
+
+async def test_events_whose_turn_does_not_come_are_a_504_and_not_stored(folder: Path) -> None:
+    async with serving(folder, max_budget_ms=20) as service:
+        async with service.runtime.recommender().states.turn("u"):
+            with anyio.fail_after(NO_HANG_S):
+                body = {"user_id": "u", "events": make_events(2)}
+                response = await service.client.post("/events", json=body)
+        assert (response.status_code, response.json()["code"]) == (504, "deadline_exceeded")
+        assert (await service.client.get("/users/u/state")).status_code == 404
+
+
+async def test_one_users_retries_do_not_pile_up_nor_keep_others_out(folder: Path) -> None:
+    async with serving(folder, max_user_requests=3) as service:
+        states = service.runtime.recommender().states
+        async with states.turn("u"), asyncio.TaskGroup() as waiting:
+            for _ in range(2):
+                waiting.create_task(service.recommend())
+            await in_flight(states, 3)
+            for path in ("/recommend", "/events"):
+                response = await service.client.post(path, json={"user_id": "u"})
+                assert (response.status_code, response.json()["code"]) == (429, "overloaded")
+                assert response.headers["Retry-After"] == "1"
+            assert (await service.recommend(user_id="v"))["complete"] is True
+        assert await service.metric('mfalcon_refusals_total{reason="user"}') == 2
+        assert (await service.recommend())["complete"] is True
+
+
+async def in_flight(states: UserStates, count: int) -> None:
+    """Wait until so many requests of user "u" are."""
+    for _ in range(1000):
+        if states._turns._queues["u"].num_turns == count:
+            return
+        await asyncio.sleep(0.001)
+    raise AssertionError(f"never {count} in flight")
+
+
+async def test_what_would_wait_longer_than_its_budget_is_a_429_before_anything_is_read(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = service.runtime._model
+    assert model is not None
+    thread = model.thread
+    monkeypatch.setattr(thread, "_wait_s", lambda _: 7.5)
+    for path in ("/recommend", "/events"):
+        body = {"user_id": "u", "events": make_events(2)}
+        response = await service.client.post(path, json=body)
+        assert (response.status_code, response.json()["code"]) == (429, "overloaded")
+        assert response.headers["Retry-After"] == "7"  # the budget is a second, less what is spent
+    assert await service.metric('mfalcon_refusals_total{reason="late"}') == 2
+    assert await service.metric("mfalcon_queue_seconds") == 7.5
+    assert (await service.client.get("/users/u/state")).status_code == 404
+    monkeypatch.undo()
+    assert (await service.recommend())["cache"]["status"] == "miss"

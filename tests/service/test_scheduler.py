@@ -16,6 +16,7 @@ from service.batch import Bounds, Pace, Work
 from service.deadline import Deadline
 from service.errors import NotReady, Overloaded
 from service.scheduler import EngineThread, Expired, Job, Ticket
+from tests.service.builders import pace_of
 
 pytestmark = pytest.mark.anyio
 
@@ -29,6 +30,7 @@ class Call(Job[Any]):
     run: Callable[[], Any]
     deadline: Deadline | None = None
     num_candidates: int = 0
+    client: str = "anonymous"
 
     def work(self) -> Work:
         return Work(1, self.num_candidates)
@@ -51,10 +53,14 @@ class Calls:
 
 
 def make_thread(
-    run: Callable[[Sequence[Ticket[Any]]], None], *, max_queue: int = 4, num_rows: int = 1000
+    run: Callable[[Sequence[Ticket[Any]]], None],
+    *,
+    max_queue: int = 4,
+    num_rows: int = 1000,
+    pace: Pace | None = None,
 ) -> EngineThread:
     bounds = Bounds(encode_rows=1000, num_rows=num_rows)
-    return EngineThread(run, bounds=bounds, pace=Pace(), max_queue=max_queue)
+    return EngineThread(run, bounds=bounds, pace=pace or Pace(), max_queue=max_queue)
 
 
 @pytest.fixture
@@ -94,6 +100,11 @@ def later(
     thread: EngineThread, run: Callable[[], object], deadline: Deadline | None = None
 ) -> asyncio.Task[object]:
     return asyncio.create_task(thread.submit(Call(run, deadline)))
+
+
+def patient() -> Deadline:
+    """Longer than any wait a test makes up."""
+    return Deadline.after_ms(1e9)
 
 
 def soon() -> Deadline:
@@ -157,6 +168,76 @@ async def test_a_full_queue_refuses_with_a_time_to_come_back(thread: EngineThrea
     assert await thread.submit(Call(lambda: "served again", soon())) == "served again"
 
 
+async def test_a_job_that_would_only_wait_for_its_deadline_is_refused_until_it_fits() -> None:
+    """Rows of a second each: three jobs of a hundred seconds are ahead of whoever comes."""
+    thread = make_thread(Calls(), pace=pace_of(1.0, 1.0))
+    async with occupied(thread):
+        seconds = sum([Work(1, 67).num_rows] * 3 + [Work(1, 0).num_rows])
+        waiting = [
+            asyncio.create_task(thread.submit(Call(lambda: "served", patient(), num_candidates=67)))
+            for _ in range(3)
+        ]
+        await asyncio.sleep(0)
+        assert thread.wait_s("anonymous") == pytest.approx(seconds, abs=NO_HANG_S)
+        with pytest.raises(Overloaded) as raised:
+            await thread.submit(Call(lambda: "refused", Deadline.after_ms(250_000)))
+        assert raised.value.reason == "late"
+        own = Work(1, 0).num_rows
+        late = seconds + own - 250
+        assert raised.value.retry_after_s == pytest.approx(late, abs=NO_HANG_S + 1)
+        with pytest.raises(Overloaded):
+            thread.require_room(Work(1, 0), Deadline.after_ms(250_000), "anonymous")
+        thread.require_room(Work(1, 0), Deadline.after_ms(400_000), "anonymous")
+        with pytest.raises(Overloaded):  # more than half of its budget is left to none
+            thread.require_room(Work(1, 300), Deadline.after_ms(500_000), "anonymous")
+        thread.require_room(Work(1, 10_000), Deadline.after_ms(800_000), "anonymous")
+        waiting.append(later(thread, lambda: "served", patient()))
+        waiting.append(later(thread, lambda: "served"))  # the service's own
+        await asyncio.sleep(0)
+    assert await asyncio.gather(*waiting) == ["served"] * 5
+    assert thread.wait_s("anonymous") == 0
+    await thread.close()
+
+
+async def test_an_idle_engine_takes_whatever_comes() -> None:
+    """Were it refused for its own work, a pace that is wrong would never be set right."""
+    thread = make_thread(Calls(), pace=pace_of(1.0, 1.0))
+    assert await thread.submit(Call(lambda: "served", soon(), num_candidates=1000)) == "served"
+    await thread.close()
+
+
+async def test_without_any_time_left_a_job_expires_rather_than_be_refused() -> None:
+    thread = make_thread(Calls(), pace=pace_of(1.0, 1.0))
+    async with occupied(thread):
+        with anyio.fail_after(NO_HANG_S), pytest.raises(Expired):
+            await thread.submit(Call(lambda: "late", Deadline(time.monotonic())))
+    await thread.close()
+
+
+async def test_a_client_within_its_share_is_served_beside_one_that_fills_the_queue() -> None:
+    ran: list[str] = []
+    thread = make_thread(Calls(), num_rows=Work(1, 0).num_rows)
+
+    def ask(client: str) -> asyncio.Task[Any]:
+        return asyncio.create_task(
+            thread.submit(Call(lambda: ran.append(client), patient(), 0, client))
+        )
+
+    async with occupied(thread):
+        greedy = [ask("greedy") for _ in range(4)]
+        await asyncio.sleep(0)
+        modest = ask("modest")
+        await asyncio.sleep(0)
+        with pytest.raises(Overloaded) as raised:
+            await asyncio.gather(*greedy[3:])
+        assert raised.value.reason == "full"
+        with pytest.raises(Overloaded):
+            await ask("greedy")
+    await asyncio.gather(modest, *greedy[:3])
+    assert ran == ["greedy", "modest", "greedy", "greedy"]
+    await thread.close()
+
+
 async def test_the_services_own_jobs_are_not_refused(thread: EngineThread) -> None:
     async with occupied(thread):
         jobs = [later(thread, lambda: "written") for _ in range(20)]
@@ -172,17 +253,16 @@ async def test_a_job_past_its_deadline_is_not_run(thread: EngineThread) -> None:
     assert await thread.submit(Call(lambda: "next", soon())) == "next"
 
 
-async def test_a_deadline_that_passes_while_the_job_waits_expires_it(thread: EngineThread) -> None:
+async def test_a_job_expires_at_its_deadline_however_long_the_engine_is_busy() -> None:
     ran: list[str] = []
+    thread = make_thread(Calls(), pace=pace_of(1e-9, 1e-9))
     async with occupied(thread):
-        deadline = Deadline.after_ms(1)
-        job = later(thread, lambda: ran.append("late"), deadline)
-        await asyncio.sleep(0.01)
-        assert deadline.expired
-        assert not job.done()
-    with pytest.raises(Expired):
-        await job
+        job = later(thread, lambda: ran.append("late"), Deadline.after_ms(1))
+        with anyio.fail_after(NO_HANG_S), pytest.raises(Expired):
+            await job
+        assert thread.depth == 0
     assert ran == []
+    await thread.close()
 
 
 async def test_cancelled_jobs_are_skipped(thread: EngineThread) -> None:
@@ -194,6 +274,7 @@ async def test_cancelled_jobs_are_skipped(thread: EngineThread) -> None:
         for job in dropped:
             job.cancel()
         await asyncio.wait(dropped)
+        assert thread.depth == 2
     await asyncio.gather(*kept)
     assert all(job.cancelled() for job in dropped)
     assert await thread.submit(Call(lambda: ran)) == ["kept", "kept"]
@@ -373,3 +454,32 @@ async def test_a_job_that_can_not_tell_its_work_fails_its_caller_alone(
         with pytest.raises(LookupError):
             await thread.submit(Broken(lambda: "broken", soon()))
     assert await job == "served"
+
+
+async def test_a_job_runs_as_much_as_its_time_pays_and_one_that_can_not_tell_fails_alone() -> None:
+    asked: list[float] = []
+
+    class Shrinking(Call):
+        def within(self, seconds: float, pace: Pace) -> "Shrinking":
+            asked.append(seconds)
+            assert pace.seconds(self.work()) > 0
+            return Shrinking(lambda: "less", self.deadline)
+
+    class Broken(Call):
+        def within(self, seconds: float, pace: Pace) -> "Broken":
+            raise LookupError(seconds, pace)
+
+    thread = make_thread(Calls(), pace=pace_of(1.0, 1.0))
+    async with occupied(thread):
+        jobs = [
+            asyncio.create_task(thread.submit(kind(lambda: "all", patient())))
+            for kind in (Call, Broken, Shrinking)
+        ]
+        jobs.append(asyncio.create_task(thread.submit(Shrinking(lambda: "the service's own"))))
+        await asyncio.sleep(0)
+    outcomes = await asyncio.gather(*jobs, return_exceptions=True)
+    assert isinstance(outcomes[1], LookupError)
+    assert [outcomes[0], *outcomes[2:]] == ["all", "less", "the service's own"]
+    before_it = Work(1, 0).num_rows
+    assert asked == [pytest.approx(1e6 - before_it, abs=2 * NO_HANG_S)]
+    await thread.close()

@@ -65,6 +65,7 @@ def ranking_of(engine: Engine, checkpoint: Checkpoint, num_events: int = 5) -> R
     (logits,) = engine.score([Microbatch(encoded.live, order[: len(order) // 2])])
     return Ranking(
         state=encoded.state,
+        shortcut=None,
         num_reused=0,
         num_encoded=num_events,
         order=order,

@@ -1,0 +1,30 @@
+"""The margin: what is kept of a budget for what comes after the ranking."""
+
+import time
+
+import pytest
+
+from service.deadline import Deadline, Margin
+
+
+def test_the_margin_follows_what_answers_take_and_how_far_they_differ() -> None:
+    margin = Margin()
+    for _ in range(200):
+        margin.learn(0.004)
+    assert margin.seconds == pytest.approx(0.004, rel=0.01)
+    for _ in range(100):
+        margin.learn(0.002)
+        margin.learn(0.006)
+    assert margin.seconds == pytest.approx(0.008, rel=0.15)
+
+
+def test_a_ranking_ends_before_the_deadline_and_has_half_of_what_is_left() -> None:
+    margin = Margin()
+    for _ in range(200):
+        margin.learn(0.1)
+    far = Deadline(time.monotonic() + 1000)
+    assert margin.before(far).at_s == pytest.approx(far.at_s - 0.1, rel=1e-3)
+    near = Deadline(time.monotonic() + 0.02)
+    assert near.at_s - 0.01 <= margin.before(near).at_s <= near.at_s
+    past = Deadline(0.0)
+    assert margin.before(past) == past
