@@ -96,3 +96,16 @@ def test_the_tree_of_refusals_names_all_of_them() -> None:
         if isinstance(node, ast.ClassDef) and "InputError" in map(ast.unparse, node.bases)
     ]
     assert sorted(told) == sorted(found)
+
+
+def test_every_pitfall_has_its_test() -> None:
+    """ARCHITECTURE.md names them; a test that is renamed is to be renamed there."""
+    _, _, rest = (ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8").partition("## Pitfalls of")
+    table = rest.partition("\n## ")[0]
+    numbers = [int(number) for number in re.findall(r"^\| (\d+) \|", table, re.MULTILINE)]
+    assert numbers == list(range(1, 27))
+    for file, test in re.findall(r"`(test_\w+\.py)::(test_\w+)`", table):
+        found = [
+            path for path in (ROOT / "tests").rglob(file) if f"def {test}(" in path.read_text()
+        ]
+        assert found, f"{file}::{test} is named in ARCHITECTURE.md, and is not there"
