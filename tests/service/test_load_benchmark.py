@@ -159,7 +159,7 @@ def test_figures_are_medians_of_rounds() -> None:
 def test_a_service_that_does_not_start_says_why(tmp_path: Path) -> None:
     with (
         pytest.raises(
-            RuntimeError, match=r"(?s)service did not start: .*is not a checkpoint folder"
+            RuntimeError, match=r"(?s)service did not start: .*a checkpoint is a folder with"
         ),
         mfalcon(tmp_path, []),
     ):
