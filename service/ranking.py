@@ -16,6 +16,7 @@ from model.engine.state import UserState
 from model.history import History
 from service.batch import Pace, Work
 from service.deadline import Deadline
+from service.keys import ANONYMOUS
 from service.scheduler import Job
 
 SHORTENED_HISTORY: Final = "shortened_history"
@@ -26,9 +27,6 @@ STALE_HISTORY: Final = "stale_history"
 
 _LEAST_SCORED: Final = 32
 """Candidates for whose scoring the history gives way."""
-
-ANONYMOUS: Final = "anonymous"
-"""The client of requests without a key."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -22,8 +22,8 @@ from service.batch import Work
 from service.deadline import Deadline, Margin
 from service.errors import DeadlineExceeded, TooLarge
 from service.history_provider import HistoryProvider
+from service.keys import ANONYMOUS
 from service.metrics import Metrics
-from service.ranking import ANONYMOUS
 from service.scheduler import EngineThread
 from service.schemas import (
     EventIn,

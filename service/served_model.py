@@ -18,10 +18,10 @@ from service.codec import StateCodec
 from service.device_tier import DeviceTier
 from service.exactness import Allowed
 from service.history_provider import HistoryProvider
+from service.keys import ANONYMOUS
 from service.metrics import Metrics
 from service.oracle_process import OracleProcess
 from service.ranker import Ranker
-from service.ranking import ANONYMOUS
 from service.recommender import Parts, Recommender
 from service.scheduler import EngineThread
 from service.settings import Settings

@@ -37,8 +37,6 @@ class Loaded:
     stored: StoredState
     status: Literal["hit", "miss", "recomputed", "error"]
     tier: Tier | None
-    is_confirmed: bool = True
-    """False: a copy of this process, of which `confirm` still has to tell what it is worth."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +86,7 @@ class UserStates:
     def here(self, user_id: str) -> Loaded | None:
         """The copy of this process, to be confirmed before anybody is told what was made of it."""
         held = self._device.get(user_id)
-        return None if held is None else Loaded(held, "hit", "device", is_confirmed=False)
+        return None if held is None else Loaded(held, "hit", "device")
 
     async def confirm(
         self, user_id: str, here: Loaded, state: UserState | None, timeout_s: float | None = None
@@ -99,20 +97,23 @@ class UserStates:
         trip: the store takes it only if it holds the copy. Where the store does not answer, a copy
         that it confirmed lately stands in. `timeout_s` bounds each of two round trips at most.
         """
-        held, key = here.stored, self._codec.key(user_id)
+        held = here.stored
         try:
-            try:
-                if state is not None and await self._append(user_id, held, state, timeout_s):
-                    return Confirmed(self._hit(held), is_saved=True)
-            except StoreFull as error:
-                self._failed("put", error)
-            if await self._head(key, timeout_s) == held.header:
-                self._device.confirm(user_id)
-                return Confirmed(self._hit(held), is_saved=False)
+            if state is not None and await self._append(user_id, held, state, timeout_s):
+                return Confirmed(self._hit(held), is_saved=True)
+        except StoreFull as error:
+            self._failed("put", error)  # and tells all the same what it holds
+        except StoreUnavailable as error:
+            self._failed("put", error)
+            return self._stood_in(user_id)
+        try:
+            header = await self._head(self._codec.key(user_id), timeout_s)
         except StoreUnavailable as error:
             self._failed("get", error)
-            copy = self._stand_in(user_id)
-            return None if copy is None else Confirmed(copy, is_saved=False)
+            return self._stood_in(user_id)
+        if header == held.header:
+            self._device.confirm(user_id)
+            return Confirmed(self._hit(held), is_saved=False)
         self._device.drop(user_id)
         if state is not None:
             self._metrics.write_conflicts.inc()
@@ -120,6 +121,10 @@ class UserStates:
 
     def _hit(self, held: StoredState) -> Loaded:
         return self._count(Loaded(held, "hit", "device"), held.state.num_bytes)
+
+    def _stood_in(self, user_id: str) -> Confirmed | None:
+        copy = self._stand_in(user_id)
+        return None if copy is None else Confirmed(copy, is_saved=False)
 
     def _stand_in(self, user_id: str) -> Loaded | None:
         """A copy that the store confirmed lately, where it can not be asked."""

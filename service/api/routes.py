@@ -12,7 +12,6 @@ from service.api.bulk import each
 from service.api.problems import responses
 from service.deadline import Deadline
 from service.errors import InvalidRequest, NotReady, UnknownUser
-from service.ranking import ANONYMOUS
 from service.runtime import Runtime
 from service.schemas import (
     DeleteResponse,
@@ -170,7 +169,8 @@ async def info(request: Request) -> dict[str, Any]:
 
 def _client(request: Request) -> str:
     """The name of the request's key."""
-    return getattr(request.state, "client", ANONYMOUS)
+    client: str = request.state.client
+    return client
 
 
 def _deadline(request: Request, budget_ms: float | None) -> Deadline:

@@ -112,6 +112,7 @@ async def test_one_lost_reply_costs_the_answer_no_event_and_the_store_neither(
         answer = await service.recommend(events=EVENTS[5:6], **PARTS)
         assert (answer["cache"]["status"], answer["degraded"]) == ("error", ["store_unavailable"])
         assert_right(answer, checkpoint, EVENTS[:6])
+        assert await service.metric('mfalcon_store_errors_total{op="put"}') == 1
         again = await service.recommend(**PARTS)
         assert (again["cache"]["status"], again["degraded"]) == ("hit", [])
         assert_right(again, checkpoint, EVENTS[:6])

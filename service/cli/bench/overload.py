@@ -18,7 +18,17 @@ from service.cli.output import Output, machine_line, print_json, print_table, sa
 if TYPE_CHECKING:
     from service.benchmark.load.overload import Overload
 
-_COLUMNS = ["asked/s", "answered", "in time", "whole", "refused", "p99 ms", "failed", "MiB"]
+_COLUMNS = [
+    "asked/s",
+    "answered",
+    "of peak",
+    "in time",
+    "whole",
+    "refused",
+    "p99 ms",
+    "failed",
+    "MiB",
+]
 
 
 def overload(
@@ -75,6 +85,7 @@ def _print(found: "Overload") -> None:
             f"{flood.times_peak:g} x",
             f"{flood.offered_per_s:.0f}",
             f"{flood.answered_per_s:.0f}",
+            f"{flood.answered_per_s / found.peak_per_s:.2f}",
             f"{flood.answered_share:.1%}",
             f"{flood.whole_share:.1%}",
             str(flood.num_refused),
