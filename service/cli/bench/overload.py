@@ -18,17 +18,9 @@ from service.cli.output import Output, machine_line, print_json, print_table, sa
 if TYPE_CHECKING:
     from service.benchmark.load.overload import Overload
 
-_COLUMNS = [
-    "asked/s",
-    "answered",
-    "of peak",
-    "in time",
-    "whole",
-    "refused",
-    "p99 ms",
-    "failed",
-    "MiB",
-]
+_COLUMNS = ["asked", "given", "peak", "in time", "whole", "refused", "p99", "error", "MiB"]
+"""Requests and answers in time a second, these as a share of the peak; shares and percentiles as the
+title says; other statuses; resident memory."""
 
 
 def overload(
