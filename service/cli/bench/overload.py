@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from service.benchmark.load.overload import Overload
 
 _COLUMNS = ["asked", "given", "peak", "in time", "whole", "refused", "p99", "error", "MiB"]
-"""Requests and answers in time a second, these as a share of the peak; shares and percentiles as the
-title says; other statuses; resident memory."""
+"""Requests and answers in time a second, these as a share of the peak; shares and percentiles as
+the title says; other statuses; resident memory."""
 
 
 def overload(
