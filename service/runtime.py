@@ -154,11 +154,16 @@ class Runtime:
         finally:
             self._is_reloading = False
 
-    async def stop(self) -> None:
-        """Finish what is running, write what is to be written, close the store."""
+    def drain(self) -> None:
+        """Say that the service is about to go. What is not ready by now never will be."""
         self.lifecycle.drain()
         if self._starting is not None:
             self._starting.cancel()
+
+    async def stop(self) -> None:
+        """Finish what is running, write what is to be written, close the store."""
+        self.drain()
+        if self._starting is not None:
             await asyncio.wait([self._starting])
         if self._retiring is not None:
             await asyncio.wait([self._retiring])

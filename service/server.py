@@ -75,7 +75,7 @@ class Server(uvicorn.Server):
 
     async def _drain(self, delay_s: float) -> None:
         had_clients = self._runtime.is_ready
-        self._runtime.lifecycle.drain()
+        self._runtime.drain()
         if had_clients:
             _log.info("draining", listens_s=delay_s)
             with contextlib.suppress(TimeoutError):

@@ -28,7 +28,7 @@ async def test_while_it_drains_it_is_not_ready_and_answers_whoever_still_comes(
 ) -> None:
     before = await service.client.post("/recommend", json={"user_id": "u"})
     assert "Connection" not in before.headers
-    service.runtime.lifecycle.drain()
+    service.runtime.drain()
     ready = await service.client.get("/health/ready")
     assert (ready.status_code, ready.json()) == (503, {"status": "draining"})
     assert (await service.client.get("/health/live")).status_code == 200

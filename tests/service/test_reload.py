@@ -173,7 +173,7 @@ async def test_two_reloads_at_once_are_one_too_many(
 
 
 async def test_whoever_drains_does_not_reload(service: Service, checkpoint: Checkpoint) -> None:
-    service.runtime.lifecycle.drain()
+    service.runtime.drain()
     response = await reload(service)
     assert (response.status_code, response.json()["code"]) == (503, "not_ready")
     assert (await service.recommend())["model"]["fingerprint"] == fingerprint(checkpoint)

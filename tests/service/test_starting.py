@@ -71,6 +71,21 @@ async def test_a_service_can_be_stopped_while_it_loads(
     may_load.set()  # so that the thread ends
 
 
+async def test_a_load_that_ends_after_the_service_was_told_to_stop_is_no_failure(
+    small: Settings, may_load: threading.Event
+) -> None:
+    app = create_app(small)
+    runtime = app.state.runtime
+    async with app.router.lifespan_context(app):
+        await asyncio.sleep(0)
+        runtime.drain()
+        may_load.set()
+        with pytest.raises(asyncio.CancelledError):
+            await runtime.started()
+        assert runtime.lifecycle.phase == "draining"
+    assert runtime.failure is None
+
+
 async def test_why_it_could_not_start_is_told(
     small: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
