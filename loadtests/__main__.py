@@ -1,6 +1,6 @@
-"""`python -m loadtests`: Locust against a service that is already running.
+"""`python -m loadtests`: load tests of a running service, and what is made of their records.
 
-Owns the options, what is printed and the exit code: 0 when the run passed, 1 when no service
+Owns Locust's options, what is printed and the exit code: 0 when the run passed, 1 when no service
 answered or too many requests failed, 2 for wrong options. Never drives load itself (drive).
 """
 
@@ -13,6 +13,7 @@ from typing import Annotated, NoReturn
 import typer
 from rich.console import Console
 
+from loadtests.report.command import report
 from loadtests.target import TargetError, check_target
 
 
@@ -23,7 +24,7 @@ class Output(StrEnum):
     JSON = "json"
 
 
-def main(
+def locust(
     host: Annotated[str, typer.Option(help="URL of the service")] = "http://127.0.0.1:8000",
     users: Annotated[int, typer.Option(min=1, help="users sending at the same time")] = 16,
     population: Annotated[int, typer.Option(min=1, help="users in all")] = 200,
@@ -68,5 +69,10 @@ def _fail(message: str) -> NoReturn:
     raise typer.Exit(1)
 
 
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+app.command()(locust)
+app.command()(report)
+
+
 if __name__ == "__main__":
-    typer.run(main)
+    app()

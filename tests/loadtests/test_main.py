@@ -19,7 +19,7 @@ def run(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 def test_a_short_run_against_a_service(service_url: str) -> None:
     done = run(
-        *("loadtests", "--host", service_url, "--seconds", "3", "--users", "4"),
+        *("loadtests", "locust", "--host", service_url, "--seconds", "3", "--users", "4"),
         *("--population", "5", "--output", "json"),
     )
     assert done.returncode == 0, done.stderr
@@ -37,7 +37,7 @@ def test_a_short_run_against_a_service(service_url: str) -> None:
 
 
 def test_failing_requests_fail_the_run(overloaded_url: str) -> None:
-    done = run("loadtests", "--host", overloaded_url, "--seconds", "1", "--users", "2")
+    done = run("loadtests", "locust", "--host", overloaded_url, "--seconds", "1", "--users", "2")
     assert done.returncode == 1
     assert "requests failed" in done.stderr
     assert "429 overloaded" in done.stderr
@@ -45,21 +45,21 @@ def test_failing_requests_fail_the_run(overloaded_url: str) -> None:
 
 
 def test_no_service_fails_the_run() -> None:
-    done = run("loadtests", "--host", "http://127.0.0.1:9", "--seconds", "1")
+    done = run("loadtests", "locust", "--host", "http://127.0.0.1:9", "--seconds", "1")
     assert done.returncode == 1
     assert "no service at http://127.0.0.1:9" in done.stderr
     assert done.stdout == ""
 
 
 def test_a_remote_host_is_refused() -> None:
-    done = run("loadtests", "--host", "http://192.0.2.1:8000")
+    done = run("loadtests", "locust", "--host", "http://192.0.2.1:8000")
     assert done.returncode == 2
     assert "192.0.2.1" in done.stderr
     assert "--allow-remote" in done.stderr
 
 
 def test_fewer_people_than_drivers_is_refused() -> None:
-    done = run("loadtests", "--users", "4", "--population", "3")
+    done = run("loadtests", "locust", "--users", "4", "--population", "3")
     assert done.returncode == 2
     assert "--population" in done.stderr
 
