@@ -39,11 +39,7 @@ def processes(run: Measured) -> Chart | None:
             *threads.plot(at_s, [reading.num_threads for reading in readings]),
         )
         for line in lines:
-            line.set(
-                color=style.SERIES[place % len(style.SERIES)],
-                linestyle=style.DASHES[place % 4],
-                label=name,
-            )
+            line.set(color=colour, linestyle=dash, label=name)
     titles = ("resident memory, MiB", "processor cores in use", "open files", "threads")
     for axes, title in zip((memory, cores, files, threads), titles, strict=True):
         _finish(axes, run, title)
