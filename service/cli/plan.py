@@ -1,7 +1,7 @@
 """Owns `mfalcon plan`: replicas, Redis and latency for a described traffic."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+import tomllib
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -9,19 +9,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from service.cli.bench.loads import EngineThreads, Seconds, engine_threads, turns_shown
-from service.cli.flags import FlagError, flags_of
+from service.cli.bench.options import Rounds
+from service.cli.flags import FlagError, built, flags_of
 from service.cli.output import Output, complain, note, print_json, print_table, where
-from service.planning.traffic import Traffic, load_traffic
+from service.planning.traffic import Traffic
 from service.settings import DEMO_CHECKPOINT
 
 if TYPE_CHECKING:
-    from service.benchmark.timing import OnTurn
     from service.planning.costs import Costs
+    from service.planning.observe import Observations
     from service.planning.plan import Plan
-    from service.planning.rig import Rig
 
 CheckpointFolder = Annotated[Path, typer.Option(help="checkpoint folder that is measured")]
-_ROUNDS = 5
 
 
 @flags_of(Traffic, "given")
@@ -38,7 +37,8 @@ def plan(
     ] = None,
     checkpoint: CheckpointFolder = DEMO_CHECKPOINT,
     threads: EngineThreads = 0,
-    seconds: Seconds = 5.0,
+    seconds: Seconds = 3.0,
+    rounds: Rounds = 3,
     seed: int = 0,
     output: Output = "table",
 ) -> None:
@@ -52,16 +52,19 @@ def plan(
 
     if costs is not None and measure is not None:
         raise FlagError("--costs reads what --measure writes: give one of them")
-    described = load_traffic(given, traffic)
+    described = _described(given, traffic)
     if costs is not None:
         found = Costs.read(costs)
     else:
-        with measured(described, checkpoint, threads=threads, seconds=seconds, seed=seed) as (
-            _,
-            found,
-            _,
-        ):
-            pass
+        found, _ = measured(
+            described,
+            checkpoint,
+            shares=(),
+            threads=threads,
+            seconds=seconds,
+            rounds=rounds,
+            seed=seed,
+        )
         if measure is not None:
             found.write(measure)
     made = make_plan(found, described)
@@ -74,12 +77,35 @@ def plan(
         raise typer.Exit(1)
 
 
-@contextmanager
+def _described(flags: dict[str, Any], path: Path | None) -> Traffic:
+    """Flags over the TOML file over defaults.
+
+    Raises:
+        FlagError: a value or the file is wrong; the message names it.
+    """
+    values: dict[str, Any] = {}
+    if path is not None:
+        try:
+            values = tomllib.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise FlagError(f"{path}: {error}") from error
+    return built(Traffic, values | flags)
+
+
 def measured(
-    traffic: Traffic, checkpoint: Path, *, threads: int, seconds: float, seed: int
-) -> "Iterator[tuple[Rig, Costs, OnTurn]]":
-    """The costs, and the service they were measured on, still running."""
-    from service.planning.measure import measure_costs
+    traffic: Traffic,
+    checkpoint: Path,
+    *,
+    shares: Sequence[float],
+    threads: int,
+    seconds: float,
+    rounds: int,
+    seed: int,
+) -> "tuple[Costs, Observations]":
+    """The costs, and all that was seen of the service, at these shares of its most, too."""
+    from service.planning.engine_costs import measure_engine
+    from service.planning.measure import costs_of
+    from service.planning.observe import observe
     from service.planning.rig import rig
 
     threads = engine_threads(threads)
@@ -88,18 +114,13 @@ def measured(
             turns_shown() as on_turn,
             rig(checkpoint, traffic, threads=threads, seed=seed) as running,
         ):
-            found = measure_costs(
-                running,
-                threads=threads,
-                seconds=seconds,
-                rounds=_ROUNDS,
-                on_turn=on_turn,
-                machine=where(),
-            )
-            yield running, found, on_turn
+            passes = measure_engine(running, rounds=rounds, on_turn=on_turn)
+            seen = observe(running, shares=shares, seconds=seconds, rounds=rounds, on_turn=on_turn)
+            costs = costs_of(running, seen, passes, threads=threads, machine=where())
     except RuntimeError as error:
         complain(f"mfalcon: {error}")
         raise typer.Exit(2) from error
+    return costs, seen
 
 
 def _print(made: "Plan", costs: "Costs") -> None:

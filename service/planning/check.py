@@ -4,14 +4,15 @@ The simulated requests come at the very times at which those that were measured 
 is the same for both; costs and waiting are not.
 """
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from service.batch import Work
 from service.benchmark.load.figures import percentile
-from service.benchmark.timing import OnTurn
 from service.planning.costs import Costs
-from service.planning.rig import PATIENT_MS, Rig
+from service.planning.observe import Observed, waited_for_cores
+from service.planning.rig import PATIENT_MS
 from service.planning.simulation import Asked, simulate
 
 SHARES = (0.4, 0.6)
@@ -28,12 +29,12 @@ class Compared:
 
     @property
     def ratio(self) -> float:
-        return self.predicted / self.measured if self.measured else float("nan")
+        return self.predicted / self.measured if self.measured else math.nan
 
 
 @dataclass(frozen=True, slots=True)
 class Checked:
-    """One rate."""
+    """One rate, all rounds together."""
 
     offered_per_s: float
     of_peak: float
@@ -42,34 +43,26 @@ class Checked:
     figures: list[Compared]
 
 
-def check(rig: Rig, costs: Costs, *, seconds: float, on_turn: OnTurn) -> list[Checked]:
-    """Each rate for so long.
-
-    Raises:
-        RuntimeError: a process ended, or nothing was answered.
-    """
-    found = []
-    for turn, share in enumerate(SHARES):
-        on_turn(f"{share:.0%} of the peak", turn, len(SHARES))
-        ran_s, waited_s = rig.loop_s()
-        load = rig.open_load(share * costs.peak_per_s, seconds)
-        end_s, end_waited_s = rig.loop_s()
-        waited = (end_waited_s - waited_s) / (end_s - ran_s)
-        found.append(_checked(share, costs, load, waited))
-    return found
-
-
-def _checked(share: float, costs: Costs, load: dict[str, Any], waited: float) -> Checked:
-    asked_s, latencies_ms, elapsed_s = load["asked_s"], load["latencies_ms"], load["elapsed_s"]
+def checked(costs: Costs, of_peak: float, loads: Sequence[Observed]) -> Checked:
+    """What was measured at a rate, against a simulation of the same requests."""
     work = Work(2, costs.num_candidates)
-    outcome = simulate(costs, [Asked(at_s, work) for at_s in asked_s], PATIENT_MS)
-    figures = [Compared("answers/s", outcome.whole_per_s, len(latencies_ms) / elapsed_s)]
-    figures += [
-        Compared(
-            f"p{percent} ms",
-            percentile(outcome.latencies_ms, percent),
-            percentile(latencies_ms, percent),
-        )
-        for percent in (50, 90, 99)
+    outcomes = [
+        simulate(costs, [Asked(at_s, work) for at_s in each.load["asked_s"]], PATIENT_MS)
+        for each in loads
     ]
-    return Checked(len(asked_s) / elapsed_s, share, len(latencies_ms), waited, figures)
+    predicted_ms = [ms for outcome in outcomes for ms in outcome.latencies_ms]
+    measured_ms = [ms for each in loads for ms in each.load["latencies_ms"]]
+    elapsed_s = sum(each.load["elapsed_s"] for each in loads)
+    predicted_per_s = len(predicted_ms) / sum(outcome.elapsed_s for outcome in outcomes)
+    figures = [Compared("answers/s", predicted_per_s, len(measured_ms) / elapsed_s)]
+    figures += [
+        Compared(f"p{each} ms", percentile(predicted_ms, each), percentile(measured_ms, each))
+        for each in (50, 90, 99)
+    ]
+    return Checked(
+        offered_per_s=sum(len(each.load["asked_s"]) for each in loads) / elapsed_s,
+        of_peak=of_peak,
+        num_measured=len(measured_ms),
+        waited_for_cores=waited_for_cores(loads),
+        figures=figures,
+    )

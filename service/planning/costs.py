@@ -29,6 +29,11 @@ class Engine:
         """Of one pass."""
         return self.score_pass_ms + num_candidates * self.score_candidate_ms
 
+    def whole_score_ms(self, num_candidates: int, microbatch: int) -> float:
+        """Of one request's passes."""
+        num_passes = -(-num_candidates // microbatch)
+        return num_passes * self.score_pass_ms + num_candidates * self.score_candidate_ms
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Redis:

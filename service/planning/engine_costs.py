@@ -13,9 +13,11 @@ from model.engine.engine import Engine
 from model.engine.mfalcon import Microbatch
 from model.history import Event, History
 from service.benchmark.engine.passes import of_live
-from service.benchmark.load.traffic import Plan, Visitor, request_time, visitors
+from service.benchmark.load.traffic import Visitor, request_time, visitors
 from service.benchmark.timing import OnTurn, medians_ms, time_in_turns
 from service.planning.costs import Engine as EngineCosts
+from service.planning.rig import Rig
+from service.settings import Settings
 
 _TOGETHER = (1, 2, 4, 8, 16)
 _SHARES = (0.125, 0.25, 0.5, 1.0)
@@ -23,10 +25,11 @@ _PENDING = 1
 """The row that is run anew in each request."""
 
 
-def measure_engine(
-    engine: Engine, plan: Plan, *, microbatch: int, rounds: int, on_turn: OnTurn
-) -> EngineCosts:
-    """Of returning users with one new event, and of histories encoded from nothing."""
+def measure_engine(rig: Rig, *, rounds: int, on_turn: OnTurn) -> EngineCosts:
+    """Of returning users with one new event, and of histories encoded from nothing; the service
+    waits meanwhile."""
+    engine, plan = Engine(rig.checkpoint.network), rig.plan
+    microbatch = Settings.model_construct().microbatch
     returning = [_returning(engine, v) for v in visitors(plan)[: _TOGETHER[-1]]]
     (live, *_) = (of_live(each.live) for each in engine.encode(returning[:1]))
     contenders: dict[str, Callable[[], object]] = {}

@@ -1,13 +1,15 @@
-"""Owns measuring the costs of a replica here: the engine's calls, then the service under two loads.
+"""Owns the costs of a replica here, from what was seen of the service under two loads.
 
 A light load, whose requests are mostly alone, tells what one takes and how evenly; clients that ask
 again at once tell how much is answered at most, and so what engine and event loop cost each other.
+What the engine's calls cost by their sizes is known by then (`engine_costs.py`).
 """
 
 import asyncio
 import statistics
 import time
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from cache import RedisStore
@@ -16,20 +18,13 @@ from model.engine.engine import Engine
 from model.history import Event, History
 from service.batch import Work
 from service.benchmark.load.traffic import Plan, visitors
-from service.benchmark.timing import OnTurn
 from service.codec import StateCodec
 from service.planning.costs import Costs, Redis
 from service.planning.costs import Engine as EngineCosts
-from service.planning.engine_costs import measure_engine
+from service.planning.observe import CLIENTS, Observations, Observed, waited_for_cores
 from service.planning.rig import Rig
 from service.planning.simulation import saturate
 from service.settings import Settings
-
-CLIENTS = 8
-"""Who ask again at once: enough to keep the engine busy, too few to fill a queue."""
-
-LIGHT = 0.25
-"""Of the most that is answered; requests are mostly alone."""
 
 _ANSWERS = 1500
 """Of a simulated load."""
@@ -38,46 +33,29 @@ _LEAST_ALONE = 20
 _CONTENTION = (-0.5, 4.0)
 
 
-def measure_costs(
-    rig: Rig, *, threads: int, seconds: float, rounds: int, on_turn: OnTurn, machine: dict[str, Any]
+def costs_of(
+    rig: Rig,
+    observations: Observations,
+    passes: EngineCosts,
+    *,
+    threads: int,
+    machine: dict[str, Any],
 ) -> Costs:
-    """`seconds` of each load; the light one lasts three times as long.
+    """From what was seen of the service, and from the engine's calls by themselves.
 
     Raises:
-        RuntimeError: a process ended, or nothing was answered.
+        RuntimeError: a process ended, or too few requests were alone.
     """
-    settings = Settings.model_construct()
+    settings, window = Settings.model_construct(), rig.checkpoint.config.window
     engine = Engine(rig.checkpoint.network)
-    passes = measure_engine(
-        engine, rig.plan, microbatch=settings.microbatch, rounds=rounds, on_turn=on_turn
-    )
     codec = StateCodec(rig.checkpoint.config, rig.checkpoint.digests().fingerprint, engine.pool)
-    for turn, name in enumerate(("warming up", "clients that wait", "a light load")):
-        on_turn(name, turn, 3)
-        if name == "warming up":
-            rig.closed_load(1, seconds / 2)
-        elif name == "clients that wait":
-            full, full_loop_s, _ = _loaded(rig, "closed", CLIENTS, seconds)
-            peak_per_s = len(full["latencies_ms"]) / full["elapsed_s"]
-        else:
-            traffic = rig.redis_bytes()
-            light, loop_s, waited = _loaded(rig, "open", LIGHT * peak_per_s, 3 * seconds)
-            sent, received = (
-                (after - before) / len(light["latencies_ms"])
-                for before, after in zip(traffic, rig.redis_bytes(), strict=True)
-            )
-    alone, window = alone_of(light), rig.checkpoint.config.window
-    stages = light["stages_ms"]
-    encode_ms, score_ms = (
-        statistics.median(stages[stage][place] for place in alone) for stage in ("encode", "score")
-    )
-    engine_ms = [light["engine_ms"][place] for place in alone]
-    rest_ms = [
-        light["latencies_ms"][place] - light["engine_ms"][place] - stages["queue"][place]
-        for place in alone
-    ]
-    usual_ms, usual_rest_ms = statistics.median(engine_ms), statistics.median(rest_ms)
-    loop_ms = 1000 * statistics.mean((loop_s, full_loop_s))
+    both = (observations.full, observations.light)
+    loop_ms = 1000 * statistics.mean(map(_loop_s, both))
+    alone = alone_of([each.load for each in observations.light])
+    engine_ms = [each.encode_ms + each.score_ms for each in alone]
+    usual_ms = statistics.median(engine_ms)
+    usual_rest_ms = statistics.median(each.rest_ms for each in alone)
+    num_light = sum(each.num_answers for each in observations.light)
     costs = Costs(
         checkpoint=rig.checkpoint.name,
         num_events=rig.plan.num_events,
@@ -87,7 +65,7 @@ def measure_costs(
         threads=threads,
         microbatch=settings.microbatch,
         batch_rows=settings.batch_rows,
-        engine=_as_in_service(passes, rig.plan, settings.microbatch, encode_ms, score_ms),
+        engine=_as_in_service(passes, rig.plan, settings.microbatch, alone),
         loop_ms=loop_ms,
         beyond_ms=max(usual_rest_ms - loop_ms, 0.0),
         contention=0.0,
@@ -96,26 +74,43 @@ def measure_costs(
             state_bytes=codec.cost(rig.plan.num_events)[1],
             memory_over_bytes=rig.memory_over_bytes(codec),
             fetch_ms=asyncio.run(_fetch_ms(rig, codec)),
-            sent_bytes=sent,
-            received_bytes=received,
+            sent_bytes=sum(each.redis_received for each in observations.light) / num_light,
+            received_bytes=sum(each.redis_sent for each in observations.light) / num_light,
         ),
         noise=[
-            (each / usual_ms, rest - usual_rest_ms)
-            for each, rest in zip(engine_ms, rest_ms, strict=True)
+            (ms / usual_ms, each.rest_ms - usual_rest_ms)
+            for ms, each in zip(engine_ms, alone, strict=True)
         ],
-        peak_per_s=peak_per_s,
-        waited_for_cores=waited,
+        peak_per_s=statistics.median(each.per_s for each in observations.full),
+        waited_for_cores=max(map(waited_for_cores, both)),
         machine=machine,
     )
     return replace(costs, contention=contention_of(costs))
 
 
-def alone_of(load: dict[str, Any]) -> list[int]:
-    """Places of the answers whose requests no other met, in order of time.
+@dataclass(frozen=True, slots=True)
+class Alone:
+    """A request that met no other; `rest_ms` is beside the engine's time and the wait for it."""
+
+    encode_ms: float
+    score_ms: float
+    rest_ms: float
+
+
+def alone_of(loads: Sequence[dict[str, Any]]) -> list[Alone]:
+    """In order of time.
 
     Raises:
         RuntimeError: too few.
     """
+    found = [_alone(load, place) for load in loads for place in places_alone(load)]
+    if len(found) < _LEAST_ALONE:
+        raise RuntimeError("too few requests were alone to tell what one takes; raise --seconds")
+    return found
+
+
+def places_alone(load: dict[str, Any]) -> list[int]:
+    """Of the answers during which no other request was under way, in order of time."""
     spans = sorted(
         (due, due + ms / 1000, place)
         for place, (due, ms) in enumerate(zip(load["due_s"], load["latencies_ms"], strict=True))
@@ -126,9 +121,14 @@ def alone_of(load: dict[str, Any]) -> list[int]:
         if due >= latest and end <= following:
             found.append(place)
         latest = max(latest, end)
-    if len(found) < _LEAST_ALONE:
-        raise RuntimeError("too few requests were alone to tell what one takes; raise --seconds")
     return found
+
+
+def _alone(load: dict[str, Any], place: int) -> Alone:
+    stages = load["stages_ms"]
+    encode_ms, score_ms = stages["encode"][place], stages["score"][place]
+    rest_ms = load["latencies_ms"][place] - encode_ms - score_ms
+    return Alone(encode_ms, score_ms, rest_ms)
 
 
 def contention_of(costs: Costs) -> float:
@@ -142,26 +142,19 @@ def contention_of(costs: Costs) -> float:
     return (low + high) / 2
 
 
-def _loaded(
-    rig: Rig, kind: str, much: float, seconds: float
-) -> tuple[dict[str, Any], float, float]:
-    """What the client says; seconds of the event loop per answer; and how long it was kept waiting
-    for a core, for each second that it ran."""
-    ran_s, waited_s = rig.loop_s()
-    load = rig.open_load(much, seconds) if kind == "open" else rig.closed_load(int(much), seconds)
-    end_s, end_waited_s = rig.loop_s()
-    loop_s = end_s - ran_s
-    return load, loop_s / len(load["latencies_ms"]), (end_waited_s - waited_s) / loop_s
+def _loop_s(loads: Sequence[Observed]) -> float:
+    """Seconds of the event loop for an answer."""
+    return sum(each.loop_s for each in loads) / sum(each.num_answers for each in loads)
 
 
 def _as_in_service(
-    passes: EngineCosts, plan: Plan, microbatch: int, encode_ms: float, score_ms: float
+    passes: EngineCosts, plan: Plan, microbatch: int, alone: Sequence[Alone]
 ) -> EngineCosts:
-    """With all that the service's batches do beside the engine's calls, as one request tells."""
-    parts = [microbatch] * (plan.num_candidates // microbatch)
-    rest = plan.num_candidates % microbatch
-    alone_score_ms = sum(map(passes.score_ms, [*parts, rest] if rest else parts))
-    by_encode, by_score = encode_ms / passes.encode_ms(1, 2), score_ms / alone_score_ms
+    """With all that the service's batches do beside the engine's calls, as single requests tell."""
+    encode_ms = statistics.median(each.encode_ms for each in alone)
+    score_ms = statistics.median(each.score_ms for each in alone)
+    by_encode = encode_ms / passes.encode_ms(1, 2)
+    by_score = score_ms / passes.whole_score_ms(plan.num_candidates, microbatch)
     return EngineCosts(
         encode_pass_ms=by_encode * passes.encode_pass_ms,
         encode_job_ms=by_encode * passes.encode_job_ms,

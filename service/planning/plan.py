@@ -103,9 +103,7 @@ class _Planner:
         all_bytes = self._users.within(traffic.state_ttl_s).num_states * self._state_bytes
         self._all_bytes = all_bytes
         self._store_bytes = float(traffic.redis_bytes) or all_bytes
-        parts = [costs.microbatch] * (traffic.candidates // costs.microbatch)
-        rest = traffic.candidates % costs.microbatch
-        score_ms = sum(map(costs.engine.score_ms, [*parts, rest] if rest else parts))
+        score_ms = costs.engine.whole_score_ms(traffic.candidates, costs.microbatch)
         self._engine_s = (costs.engine.encode_ms(1, self._rows) + score_ms) / 1000
 
     @property

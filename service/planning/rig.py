@@ -20,8 +20,9 @@ from service.codec import StateCodec
 from service.embedded import EmbeddedValkey
 from service.planning.traffic import Traffic
 
-NUM_USERS = 128
-"""Who return in turns; a request waits for the one before it of the same user."""
+NUM_USERS = 48
+"""Who return in turns: enough that nobody waits for a request of their own, and that windows do not
+fill up; few enough that connections stay in use."""
 
 PATIENT_MS = 1000.0
 """What requests of a measurement give the service: nothing is to be cut short."""

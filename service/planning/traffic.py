@@ -1,12 +1,6 @@
 """Owns what a person says of the traffic: users, rates, sizes, and what is asked of the answers."""
 
-import tomllib
-from pathlib import Path
-from typing import Any
-
 from pydantic import BaseModel, ConfigDict, Field
-
-from service.cli.flags import FlagError, built
 
 
 class Traffic(BaseModel):
@@ -44,18 +38,3 @@ class Traffic(BaseModel):
     sticky: bool = Field(
         default=False, description="a user's requests go to the same replica while it is up"
     )
-
-
-def load_traffic(flags: dict[str, Any], path: Path | None) -> Traffic:
-    """Flags over the TOML file over defaults.
-
-    Raises:
-        FlagError: a value or the file is wrong; the message names it.
-    """
-    values: dict[str, Any] = {}
-    if path is not None:
-        try:
-            values = tomllib.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise FlagError(f"{path}: {error}") from error
-    return built(Traffic, values | flags)

@@ -28,6 +28,9 @@ from service.benchmark.load.traffic import (
     visitors,
 )
 
+_IDLE_S = 4.0
+"""A connection that was not used for longer may be about to be closed by the service."""
+
 
 class _User:
     """A visitor with a connection of its own: one request at a time, so events come in order."""
@@ -44,6 +47,7 @@ class _User:
         )[1:]
 
     async def connect(self, port: int) -> None:
+        self._port, self._used_s = port, time.perf_counter()
         self._connection = await Connection.open(port)
 
     async def disconnect(self) -> None:
@@ -65,6 +69,10 @@ class _User:
             "request_time": request_time(event),
         }
         body = f"{json.dumps(begin)[:-1]}, {self._more}"
+        if time.perf_counter() - self._used_s > _IDLE_S:
+            await self.disconnect()
+            await self.connect(self._port)
+        self._used_s = time.perf_counter()
         return await self._connection.post("/recommend", body.encode())
 
     def _event(self, event: Happened) -> dict[str, object]:

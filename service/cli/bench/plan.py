@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from service.cli.bench.loads import EngineThreads, Seconds
+from service.cli.bench.options import Rounds
 from service.cli.output import Output, machine_line, print_json, print_table, say, where
 from service.cli.plan import CheckpointFolder, measured
 from service.planning.traffic import Traffic
@@ -20,23 +21,28 @@ def planned(
     history_events: Annotated[int, typer.Option(min=2, help="events in a user's window")] = 200,
     candidates: Annotated[int, typer.Option(min=1, help="items to be scored")] = 500,
     threads: EngineThreads = 0,
-    seconds: Seconds = 8.0,
+    seconds: Seconds = 4.0,
+    rounds: Rounds = 3,
     seed: int = 0,
     output: Output = "table",
 ) -> None:
     """Measure costs as `mfalcon plan` does, predict two other rates, and measure those.
 
-    Requests come at random times, the same in the simulation. Ratios are predicted over measured.
+    All loads take turns. Requests come at random times, the same in the simulation. Ratios are
+    predicted over measured.
     """
-    from service.planning.check import check
+    from service.planning.check import SHARES, checked
 
-    traffic = Traffic(history_events=history_events, candidates=candidates)
-    with measured(traffic, checkpoint, threads=threads, seconds=seconds / 2, seed=seed) as (
-        running,
-        costs,
-        on_turn,
-    ):
-        found = check(running, costs, seconds=2 * seconds, on_turn=on_turn)
+    costs, seen = measured(
+        Traffic(history_events=history_events, candidates=candidates),
+        checkpoint,
+        shares=SHARES,
+        threads=threads,
+        seconds=seconds,
+        rounds=rounds,
+        seed=seed,
+    )
+    found = [checked(costs, share, loads) for share, loads in seen.others.items()]
     if output == "json":
         print_json({"rates": [asdict(each) | _ratios(each) for each in found]} | where())
         return
