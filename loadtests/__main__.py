@@ -13,7 +13,7 @@ from typing import Annotated, NoReturn
 import typer
 from rich.console import Console
 
-from loadtests.report.command import report
+from loadtests.cli.report import report
 from loadtests.target import TargetError, check_target
 
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from loadtests.report import style
 from loadtests.report.chart import Chart, Table, count, ms, rate, share
-from loadtests.report.measured import Flags, Measured, percentile
+from loadtests.report.measured import Flags, Measured, is_answer, percentile
 
 _SOURCES = {
     "hit, device": style.GREEN,
@@ -151,7 +151,7 @@ def _latencies(
         (sample.latency_ms, sample.encoded_events)
         for run in runs
         for sample in run.samples
-        if 200 <= sample.status < 300 and sample.cache_status == status
+        if is_answer(sample) and sample.cache_status == status
     ]
     return (
         np.array([latency for latency, _ in chosen], dtype=np.float64),

@@ -7,18 +7,15 @@ from collections import Counter
 
 from matplotlib.ticker import MaxNLocator
 
+from loadtests.record import Sample
 from loadtests.report import style
 from loadtests.report.chart import Chart, Table, count, share
-from loadtests.report.measured import Measured
+from loadtests.report.measured import Measured, is_answer
 
 
 def failures(run: Measured) -> Chart | None:
     """None if every request was answered whole."""
-    failed = Counter(
-        f"{sample.status or 'no answer'} {sample.code}".strip()
-        for sample in run.samples
-        if not 200 <= sample.status < 300
-    )
+    failed = Counter(_reason(sample) for sample in run.samples if not is_answer(sample))
     degraded = Counter(reason for sample in run.samples for reason in sample.degraded)
     bars = [(reason, num, style.RED) for reason, num in failed.most_common()]
     bars += [(reason, num, style.SAND) for reason, num in degraded.most_common()]
@@ -48,3 +45,9 @@ def failures(run: Measured) -> Chart | None:
             rows=[[reason, count(num), share(num, len(run.samples))] for reason, num, _ in bars],
         ),
     )
+
+
+def _reason(sample: Sample) -> str:
+    """The status, and the code if it says more."""
+    code = "" if sample.code == str(sample.status) else sample.code
+    return f"{sample.status or 'no answer'} {code}".strip()

@@ -22,6 +22,11 @@ _MAX_WINDOWS = 90
 """More points than this in a line of the page's width are not told apart."""
 
 
+def is_answer(sample: Sample) -> bool:
+    """Whether the service did what it was asked; part of a batch may have been refused."""
+    return 200 <= sample.status < 300 and not sample.code
+
+
 @dataclass(frozen=True)
 class Measured:
     """One run; arrays are in order of the time a request was to be sent."""
@@ -53,7 +58,7 @@ class Measured:
 
     @cached_property
     def answered(self) -> Flags:
-        return np.array([200 <= sample.status < 300 for sample in self.samples], dtype=bool)
+        return np.array([is_answer(sample) for sample in self.samples], dtype=bool)
 
     @cached_property
     def in_time(self) -> Flags:
@@ -63,9 +68,8 @@ class Measured:
 
     @cached_property
     def whole(self) -> Flags:
-        """In time with nothing left out. Answers that carry no list leave nothing out."""
-        complete = [sample.complete or sample.kind != "recommend" for sample in self.samples]
-        return np.logical_and(self.in_time, complete)
+        """In time with nothing left out."""
+        return np.logical_and(self.in_time, [sample.complete for sample in self.samples])
 
     @cached_property
     def length_s(self) -> float:

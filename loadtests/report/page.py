@@ -16,7 +16,7 @@ from loadtests.report.cache import cached, rows, tiers
 from loadtests.report.chart import Chart, Table, count, ms, share
 from loadtests.report.failures import failures
 from loadtests.report.latency import distribution, over_time
-from loadtests.report.measured import Measured, percentile
+from loadtests.report.measured import Measured, is_answer, percentile
 from loadtests.report.processes import processes
 from loadtests.report.rates import goodput, rate_against_p99
 from loadtests.report.recompute import recompute
@@ -73,7 +73,7 @@ def summary_table(runs: Sequence[Measured]) -> Table:
 
 def _summary_row(run: Measured) -> list[str]:
     answered, num = run.latency_ms[run.answered], len(run.samples)
-    told = [s.cache_status for s in run.samples if 200 <= s.status < 300 and s.cache_status]
+    told = [s.cache_status for s in run.samples if is_answer(s) and s.cache_status]
     return [
         run.label,
         count(num),

@@ -10,7 +10,7 @@ import numpy as np
 from loadtests.record import Sample
 from loadtests.report import style
 from loadtests.report.chart import Chart, Table, count, ms
-from loadtests.report.measured import Measured
+from loadtests.report.measured import Measured, is_answer
 
 _WAITED, _OUTSIDE, _HANDLER = "waiting to be sent", "network and client", "rest of the handler"
 _COLOURS = {
@@ -26,7 +26,7 @@ _COLOURS = {
 
 def stages(run: Measured) -> Chart | None:
     """None if no answer told its stages."""
-    told = [s for s in run.samples if 200 <= s.status < 300 and "total" in s.timing_ms]
+    told = [s for s in run.samples if is_answer(s) and "total" in s.timing_ms]
     if not told:
         return None
     bands = _bands(sorted(told, key=lambda sample: sample.latency_ms))

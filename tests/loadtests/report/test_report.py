@@ -166,7 +166,7 @@ def test_a_point_is_what_its_phase_saw(tmp_path: Path) -> None:
 
 
 def test_late_and_cut_answers_are_told_apart() -> None:
-    def sample(latency_ms: float, *, complete: bool) -> Sample:
+    def sample(latency_ms: float, *, complete: bool, code: str = "") -> Sample:
         return Sample(
             at_s=0.0,
             waited_ms=1.0,
@@ -174,16 +174,23 @@ def test_late_and_cut_answers_are_told_apart() -> None:
             kind="recommend",
             user="u",
             status=200,
+            code=code,
             complete=complete,
         )
 
     run = Run(title="t", command="c", began=0.0, budget_ms=10.0)
-    samples = [sample(5, complete=True), sample(5, complete=False), sample(11, complete=True)]
+    samples = [
+        sample(5, complete=True),
+        sample(5, complete=False),
+        sample(11, complete=True),
+        sample(5, complete=False, code="overloaded"),  # of a batch, a part
+    ]
     record = Record(run=run, samples=samples, marks=[], readings=[])
     measured = Measured("t", record)
-    assert measured.in_time.tolist() == [True, True, False]
-    assert measured.whole.tolist() == [True, False, False]
-    assert measured.since_sent_ms.tolist() == [4, 4, 10]
+    assert measured.answered.tolist() == [True, True, True, False]
+    assert measured.in_time.tolist() == [True, True, False, False]
+    assert measured.whole.tolist() == [True, False, False, False]
+    assert measured.since_sent_ms.tolist() == [4, 4, 10, 4]
 
 
 def test_percentiles_are_values_that_were_measured(tmp_path: Path) -> None:
