@@ -150,6 +150,7 @@ def _print(made: "Plan", costs: "Costs") -> None:
         ["states in it", f"{redis.num_states:,.0f}"],
         ["Redis receives", f"{_bytes(redis.received_bytes_per_s)}/s"],
         ["Redis sends", f"{_bytes(redis.sent_bytes_per_s)}/s"],
+        ["one connection fetches", f"{_bytes(redis.connection_bytes_per_s)}/s"],
     ]
     print_table(title, ["", "expected"], rows)
     curve = [[_bytes(p.memory_bytes), f"{p.hit_ratio:.1%}"] for p in made.memory_curve]

@@ -56,6 +56,7 @@ class RedisNeed:
     memory_bytes: float
     received_bytes_per_s: float  # by the server
     sent_bytes_per_s: float
+    connection_bytes_per_s: float  # of states that one connection fetches, decoding included
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,11 +114,11 @@ class _Planner:
 
     def fewest(self) -> int | None:
         """Replicas that are enough; None: an idle one is not."""
-        low, high = 0, 1
         if not self._is_enough(self.idle):
             return None
-        while not self._is_enough(high):
-            low, high = high, 2 * high
+        low, high = 0, 1
+        while high < self.idle and not self._is_enough(high):
+            low, high = high, min(2 * high, self.idle)
         while high - low > max(1, high // 200):
             middle = (low + high) // 2
             low, high = (low, middle) if self._is_enough(middle) else (middle, high)
@@ -159,6 +160,7 @@ class _Planner:
             memory_bytes=self._store_bytes,
             received_bytes_per_s=per_s * (costs.sent_bytes + written * costs.state_bytes),
             sent_bytes_per_s=per_s * (costs.received_bytes + sources.store * costs.state_bytes),
+            connection_bytes_per_s=1000 * costs.state_bytes / costs.fetch_ms,
         )
 
     def memory_curve(self) -> list[MemoryPoint]:
