@@ -16,6 +16,8 @@ from loadtests.report.measured import Measured, percentile
 _LEAST_SAMPLES = 20
 """A phase with fewer requests says nothing about a 99th percentile."""
 
+_SEPARATE = "runs of one rate"
+
 
 @dataclass(frozen=True, slots=True)
 class Point:
@@ -48,8 +50,9 @@ def rate_against_p99(runs: Sequence[Measured]) -> Chart | None:
         colour = style.SERIES[place % len(style.SERIES)]
         offered = [point.offered_per_s for point in points]
         own = "" if len(curves) == 1 else f"{label}: "
-        axes.plot(offered, [p.p99_ms for p in points], "o-", color=colour, label=f"{own}p99")
-        axes.plot(offered, [p.p50_ms for p in points], "o:", color=colour, label=f"{own}p50")
+        solid, dotted = _looks(label)
+        axes.plot(offered, [p.p99_ms for p in points], solid, color=colour, label=f"{own}p99")
+        axes.plot(offered, [p.p50_ms for p in points], dotted, color=colour, label=f"{own}p50")
         _ring_faults(axes, points, [point.p99_ms for point in points])
     for budget in {run.budget_ms for run in runs if run.budget_ms}:
         axes.axhline(budget, color=style.RED, linewidth=1, label=f"budget {budget:g} ms")
@@ -82,8 +85,9 @@ def goodput(runs: Sequence[Measured]) -> Chart | None:
         offered = [point.offered_per_s for point in points]
         own = "" if len(curves) == 1 else f"{label}: "
         in_time, whole = [p.in_time_per_s for p in points], [p.whole_per_s for p in points]
-        axes.plot(offered, in_time, "o-", color=colour, label=f"{own}in time")
-        axes.plot(offered, whole, "o:", color=colour, label=f"{own}whole and in time")
+        solid, dotted = _looks(label)
+        axes.plot(offered, in_time, solid, color=colour, label=f"{own}in time")
+        axes.plot(offered, whole, dotted, color=colour, label=f"{own}whole and in time")
         _ring_faults(axes, points, in_time)
     axes.set(xlabel="requests offered a second", ylabel="answers a second")
     axes.set(xlim=(0, None), ylim=(0, None))
@@ -115,13 +119,19 @@ def _point(run: Measured, span: Mark) -> Point:
 
 
 def _curves(runs: Sequence[Measured]) -> dict[str, list[Point]] | None:
-    """Runs that offered several rates each have a curve; those of one rate make one together."""
+    """Runs that offered several rates each have a curve; those of one rate are points together."""
     by_run = {run.label: points_of(run) for run in runs}
     curves = {label: points for label, points in by_run.items() if len(points) > 1}
     single = [point for points in by_run.values() if len(points) == 1 for point in points]
     if len(single) > 1:
-        curves["runs"] = sorted(single, key=lambda point: point.offered_per_s)
+        curves[_SEPARATE] = sorted(single, key=lambda point: point.offered_per_s)
     return curves or None
+
+
+def _looks(label: str) -> tuple[str, str]:
+    """Of the two lines of a curve. What runs of one rate saw is not joined: more than the rate may
+    be different between them."""
+    return ("o", "v") if label == _SEPARATE else ("o-", "o:")
 
 
 def _ring_faults(axes: Axes, points: Sequence[Point], heights: Sequence[float]) -> None:
