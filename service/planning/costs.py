@@ -60,6 +60,7 @@ class Costs:
     batch_rows: int
     engine: Engine
     loop_ms: float  # of the event loop, which does one thing at a time, for a request
+    aside_ms: float  # of it, beside the engine: what is stored while candidates are scored
     beyond_ms: float  # of a request alone that keeps neither busy: network, threads waking up
     contention: float  # how much longer engine and loop take while both are at work
     device_bytes: int  # of a state as tensors
@@ -74,6 +75,11 @@ class Costs:
     def write(self, path: Path) -> None:
         """Raises OSError."""
         path.write_text(json.dumps(asdict(self)) + "\n", encoding="utf-8")
+
+    @property
+    def path_ms(self) -> float:
+        """Of the event loop, before and after the engine: the answer waits for it."""
+        return self.loop_ms - self.aside_ms
 
     @classmethod
     def read(cls, path: Path) -> "Costs":

@@ -67,6 +67,7 @@ def costs_of(
         batch_rows=settings.batch_rows,
         engine=_as_in_service(passes, rig.plan, settings.microbatch, alone),
         loop_ms=loop_ms,
+        aside_ms=max(loop_ms - usual_rest_ms, 0.0),
         beyond_ms=max(usual_rest_ms - loop_ms, 0.0),
         contention=0.0,
         device_bytes=_state_bytes(engine, rig.plan),

@@ -35,7 +35,7 @@ class _Request:
     asked: Asked
     deadline: Deadline
     slowness: float  # of the engine
-    loop_s: float
+    path_s: float  # of the event loop, half before the engine and half after
     num_left: int = field(init=False)
     is_stale: bool = field(init=False)
 
@@ -152,12 +152,12 @@ class _Replica:
         """On its way: half of what is beyond both servers passes before, half after."""
         costs = self._costs
         slowness, more_ms = costs.noise[next(self._noise) % len(costs.noise)]
-        loop_s = max(costs.loop_ms + more_ms, costs.loop_ms / 2) / 1000
-        request = _Request(asked, Deadline(asked.at_s + self._budget_s), slowness, loop_s)
+        path_s = max(costs.path_ms + more_ms, costs.path_ms / 2) / 1000
+        request = _Request(asked, Deadline(asked.at_s + self._budget_s), slowness, path_s)
         fetch_s = costs.redis.fetch_ms / 1000 if asked.is_fetched else 0.0
         self.at(
             self.now_s + costs.beyond_ms / 2000,
-            lambda: self._on_loop(loop_s / 2 + fetch_s, lambda: self._submit(request)),
+            lambda: self._on_loop(path_s / 2 + fetch_s, lambda: self._submit(request)),
         )
 
     def _on_loop(self, seconds: float, then: Callable[[], None]) -> None:
@@ -227,6 +227,9 @@ class _Replica:
         yield slowness * self._costs.engine.encode_ms(len(requests), num_rows) / 1000
         paid_rows = sum(request.asked.work.encode_rows for request in requests)
         self._pace.encoded(paid_rows, self.now_s - began_s)
+        if aside_s := self._costs.aside_ms / 1000:
+            for _ in requests:
+                self._on_loop(aside_s, lambda: None)
 
     def _score(self, requests: Sequence[_Request]) -> Iterator[float]:
         """A pass, filled as `Ranker` fills it."""
@@ -251,7 +254,7 @@ class _Replica:
             request.is_stale, request.num_left = False, request.asked.work.num_candidates
             self._on_loop(self._costs.redis.fetch_ms / 1000, lambda: self._submit(request))
         else:
-            self._on_loop(request.loop_s / 2, lambda: self._leave(request))
+            self._on_loop(request.path_s / 2, lambda: self._leave(request))
         return False
 
     def _leave(self, request: _Request) -> None:

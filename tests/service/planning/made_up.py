@@ -22,6 +22,7 @@ COSTS = Costs(
         score_candidate_ms=0.008,
     ),
     loop_ms=1.0,
+    aside_ms=0.0,
     beyond_ms=0.5,
     contention=0.0,
     device_bytes=400_000,

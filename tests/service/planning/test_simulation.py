@@ -86,6 +86,14 @@ def test_contention_slows_both_only_while_both_work() -> None:
     assert saturate(slower, WORK, 8, 2000) < 0.95 * saturate(COSTS, WORK, 8, 2000)
 
 
+def test_what_is_done_aside_is_waited_for_by_others_alone() -> None:
+    aside = replace(COSTS, aside_ms=0.4)
+    (one,) = simulate(aside, [Asked(0.0, WORK)], budget_ms=1000).latencies_ms
+    (all_in_the_way,) = simulate(COSTS, [Asked(0.0, WORK)], budget_ms=1000).latencies_ms
+    assert one == pytest.approx(all_in_the_way - 0.4)
+    assert run(aside, 50).loop_busy == pytest.approx(run(COSTS, 50).loop_busy, rel=0.01)
+
+
 def test_noise_is_taken_in_its_order() -> None:
     noisy = replace(COSTS, noise=[(1.0, 0.0), (2.0, 0.0), (1.0, 4.0)])
     asked = [Asked(float(second), WORK) for second in range(3)]
