@@ -62,12 +62,14 @@ class Costs:
     loop_ms: float  # of the event loop, which does one thing at a time, for a request
     aside_ms: float  # of it, beside the engine: what is stored while candidates are scored
     beyond_ms: float  # of a request alone that keeps neither busy: network, threads waking up
-    contention: float  # how much longer engine and loop take while both are at work
+    encode_contention: float  # how much longer it and the event loop take while both are at work
+    score_contention: float  # the same while candidates are scored, which leaves the interpreter
     device_bytes: int  # of a state as tensors
     redis: Redis
-    noise: list[tuple[float, float]]
-    """Of requests alone, in their order: the engine's time over its median, and milliseconds of the
-    rest beyond its median. They tell how uneven the machine is."""
+    noise: list[tuple[float, float, float]]
+    """Of requests that found the engine free: when they came, in seconds; the engine's time over
+    its median; and milliseconds of the rest beyond its median. They tell how uneven the machine is,
+    and for how long: one that is slow for a second makes a queue, a slow request does not."""
     peak_per_s: float  # answered to clients that wait
     waited_for_cores: float  # seconds that the event loop was kept waiting, for each it ran
     machine: dict[str, Any]
@@ -90,7 +92,7 @@ class Costs:
         try:
             values = json.loads(path.read_text(encoding="utf-8"))
             parts = {"engine": Engine(**values["engine"]), "redis": Redis(**values["redis"])}
-            noise = [(float(factor), float(more)) for factor, more in values["noise"]]
+            noise = [(float(at_s), float(by), float(more)) for at_s, by, more in values["noise"]]
             if values.keys() != {field.name for field in fields(cls)}:
                 raise ValueError("fields of another version")
             return cls(**values | parts | {"noise": noise})

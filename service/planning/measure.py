@@ -1,14 +1,15 @@
 """Owns the costs of a replica here, from what was seen of the service under two loads.
 
-A light load, whose requests are mostly alone, tells what one takes and how evenly; clients that ask
-again at once tell how much is answered at most, and so what engine and event loop cost each other.
+A light load, of which the requests that found the engine free count, tells what one takes and how
+evenly; clients that ask again at once tell how much is answered at most, and so what engine and
+event loop cost each other.
 What the engine's calls cost by their sizes is known by then (`engine_costs.py`).
 """
 
 import asyncio
 import statistics
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -23,13 +24,16 @@ from service.planning.costs import Costs, Redis
 from service.planning.costs import Engine as EngineCosts
 from service.planning.observe import CLIENTS, Observations, Observed, waited_for_cores
 from service.planning.rig import Rig
-from service.planning.simulation import saturate
+from service.planning.simulation import Outcome, saturate
 from service.settings import Settings
 
 _ANSWERS = 1500
 """Of a simulated load."""
 
-_LEAST_ALONE = 20
+_WAKING = 2
+"""Times the usual wait for the engine's thread; who waits longer waits for others."""
+
+_LEAST_AT_ONCE = 20
 _CONTENTION = (-0.5, 4.0)
 
 
@@ -44,17 +48,17 @@ def costs_of(
     """From what was seen of the service, and from the engine's calls by themselves.
 
     Raises:
-        RuntimeError: a process ended, or too few requests were alone.
+        RuntimeError: a process ended, or too few requests found the engine free.
     """
     settings, window = Settings.model_construct(), rig.checkpoint.config.window
     engine = Engine(rig.checkpoint.network)
     codec = StateCodec(rig.checkpoint.config, rig.checkpoint.digests().fingerprint, engine.pool)
     both = (observations.full, observations.light)
     loop_ms = 1000 * statistics.mean(map(_loop_s, both))
-    alone = alone_of([each.load for each in observations.light])
-    engine_ms = [each.encode_ms + each.score_ms for each in alone]
+    at_once = served_at_once([each.load for each in observations.light])
+    engine_ms = [each.encode_ms + each.score_ms for each in at_once]
     usual_ms = statistics.median(engine_ms)
-    usual_rest_ms = statistics.median(each.rest_ms for each in alone)
+    usual_rest_ms = statistics.median(each.rest_ms for each in at_once)
     num_light = sum(each.num_answers for each in observations.light)
     costs = Costs(
         checkpoint=rig.checkpoint.name,
@@ -65,11 +69,12 @@ def costs_of(
         threads=threads,
         microbatch=settings.microbatch,
         batch_rows=settings.batch_rows,
-        engine=_as_in_service(passes, rig.plan, settings.microbatch, alone),
+        engine=_as_in_service(passes, rig.plan, settings.microbatch, at_once),
         loop_ms=loop_ms,
         aside_ms=max(loop_ms - usual_rest_ms, 0.0),
         beyond_ms=max(usual_rest_ms - loop_ms, 0.0),
-        contention=0.0,
+        encode_contention=0.0,
+        score_contention=0.0,
         device_bytes=_state_bytes(engine, rig.plan),
         redis=Redis(
             state_bytes=codec.cost(rig.plan.num_events)[1],
@@ -79,67 +84,79 @@ def costs_of(
             received_bytes=sum(each.redis_sent for each in observations.light) / num_light,
         ),
         noise=[
-            (ms / usual_ms, each.rest_ms - usual_rest_ms)
-            for ms, each in zip(engine_ms, alone, strict=True)
+            (each.at_s, ms / usual_ms, each.rest_ms - usual_rest_ms)
+            for ms, each in zip(engine_ms, at_once, strict=True)
         ],
         peak_per_s=statistics.median(each.per_s for each in observations.full),
         waited_for_cores=max(map(waited_for_cores, both)),
         machine=machine,
     )
-    return replace(costs, contention=contention_of(costs))
+    encodes_ms = [ms for each in observations.full for ms in each.load["stages_ms"]["encode"]]
+    return with_contention(costs, statistics.mean(encodes_ms))
 
 
 @dataclass(frozen=True, slots=True)
-class Alone:
-    """A request that met no other; `rest_ms` is beside the engine's time and the wait for it."""
+class AtOnce:
+    """A request that found the engine free, and when it was due; `rest_ms` is beside the engine."""
 
+    at_s: float
     encode_ms: float
     score_ms: float
     rest_ms: float
 
 
-def alone_of(loads: Sequence[dict[str, Any]]) -> list[Alone]:
-    """In order of time.
+def served_at_once(loads: Sequence[dict[str, Any]]) -> list[AtOnce]:
+    """In order of time, the loads one after another.
 
     Raises:
         RuntimeError: too few.
     """
-    found = [_alone(load, place) for load in loads for place in places_alone(load)]
-    if len(found) < _LEAST_ALONE:
-        raise RuntimeError("too few requests were alone to tell what one takes; raise --seconds")
+    found, began_s = [], 0.0
+    for load in loads:
+        found += [_at_once(load, place, began_s) for place in places_at_once(load)]
+        began_s += load["elapsed_s"]
+    if len(found) < _LEAST_AT_ONCE:
+        raise RuntimeError("too few requests found the engine free; raise --seconds")
     return found
 
 
-def places_alone(load: dict[str, Any]) -> list[int]:
-    """Of the answers during which no other request was under way, in order of time."""
-    spans = sorted(
-        (due, due + ms / 1000, place)
-        for place, (due, ms) in enumerate(zip(load["due_s"], load["latencies_ms"], strict=True))
-    )
-    found, latest = [], 0.0
-    for number, (due, end, place) in enumerate(spans):
-        following = spans[number + 1][0] if number + 1 < len(spans) else end
-        if due >= latest and end <= following:
-            found.append(place)
-        latest = max(latest, end)
-    return found
+def places_at_once(load: dict[str, Any]) -> list[int]:
+    """Of the answers that found the engine free, in order of time: the wait for its thread to wake
+    up is about the same for all of them. To leave out all that met another anywhere would leave
+    out the slow ones first, since they meet the most."""
+    queue_ms = load["stages_ms"]["queue"]
+    most_ms = _WAKING * statistics.median(queue_ms)
+    places = [place for place, ms in enumerate(queue_ms) if ms <= most_ms]
+    return sorted(places, key=lambda place: load["due_s"][place])
 
 
-def _alone(load: dict[str, Any], place: int) -> Alone:
+def _at_once(load: dict[str, Any], place: int, began_s: float) -> AtOnce:
     stages = load["stages_ms"]
     encode_ms, score_ms = stages["encode"][place], stages["score"][place]
     rest_ms = load["latencies_ms"][place] - encode_ms - score_ms
-    return Alone(encode_ms, score_ms, rest_ms)
+    return AtOnce(began_s + load["due_s"][place], encode_ms, score_ms, rest_ms)
 
 
-def contention_of(costs: Costs) -> float:
-    """That with which as much is answered to waiting clients as was measured."""
+def with_contention(costs: Costs, encode_ms: float) -> Costs:
+    """With that of encoding with which it takes waiting clients as long as was measured, and that
+    of scoring with which as much is answered."""
     work = Work(2, costs.num_candidates)
+
+    def full(encode: float, score: float) -> Outcome:
+        changed = replace(costs, encode_contention=encode, score_contention=score)
+        return saturate(changed, work, CLIENTS, _ANSWERS)
+
+    encode = _least(lambda it: full(it, it).mean_encode_ms >= encode_ms)
+    score = _least(lambda it: full(encode, it).whole_per_s <= costs.peak_per_s)
+    return replace(costs, encode_contention=encode, score_contention=score)
+
+
+def _least(is_enough: Callable[[float], bool]) -> float:
+    """The least contention with which something that grows with it is enough."""
     low, high = _CONTENTION
-    for _ in range(12):
+    for _ in range(10):
         middle = (low + high) / 2
-        answered = saturate(replace(costs, contention=middle), work, CLIENTS, _ANSWERS)
-        low, high = (middle, high) if answered > costs.peak_per_s else (low, middle)
+        low, high = (low, middle) if is_enough(middle) else (middle, high)
     return (low + high) / 2
 
 
@@ -149,11 +166,11 @@ def _loop_s(loads: Sequence[Observed]) -> float:
 
 
 def _as_in_service(
-    passes: EngineCosts, plan: Plan, microbatch: int, alone: Sequence[Alone]
+    passes: EngineCosts, plan: Plan, microbatch: int, at_once: Sequence[AtOnce]
 ) -> EngineCosts:
     """With all that the service's batches do beside the engine's calls, as single requests tell."""
-    encode_ms = statistics.median(each.encode_ms for each in alone)
-    score_ms = statistics.median(each.score_ms for each in alone)
+    encode_ms = statistics.median(each.encode_ms for each in at_once)
+    score_ms = statistics.median(each.score_ms for each in at_once)
     by_encode = encode_ms / passes.encode_ms(1, 2)
     by_score = score_ms / passes.whole_score_ms(plan.num_candidates, microbatch)
     return EngineCosts(

@@ -14,7 +14,7 @@ CLIENTS = 8
 """Who ask again at once: enough to keep the engine busy, too few to fill a queue."""
 
 LIGHT = 0.25
-"""Of the most that is answered; requests are mostly alone."""
+"""Of the most that is answered; most requests find the engine free."""
 
 _LIGHT_LASTS = 2
 """Times as long as the others: it has the fewest requests."""

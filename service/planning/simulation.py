@@ -8,6 +8,7 @@ time.
 """
 
 import heapq
+from bisect import bisect_right
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -54,6 +55,7 @@ class Outcome:
     engine_busy: float  # share of the time
     loop_busy: float
     mean_batch: float
+    mean_encode_ms: float  # of the pass that a request was in
 
     @property
     def num_asked(self) -> int:
@@ -77,8 +79,8 @@ def simulate(costs: Costs, asked: Sequence[Asked], budget_ms: float) -> Outcome:
     return replica.outcome()
 
 
-def saturate(costs: Costs, work: Work, clients: int, num_answers: int) -> float:
-    """Answers a second to clients who ask again as soon as they are answered."""
+def saturate(costs: Costs, work: Work, clients: int, num_answers: int) -> Outcome:
+    """Clients who ask again as soon as they are answered."""
     replica = _Replica(costs, budget_ms=1e9)
 
     def again() -> None:
@@ -89,7 +91,7 @@ def saturate(costs: Costs, work: Work, clients: int, num_answers: int) -> float:
     for _ in range(clients):
         replica.at(0.0, again)
     replica.run()
-    return len(replica.latencies_ms) / replica.now_s
+    return replica.outcome()
 
 
 class _Server:
@@ -105,6 +107,20 @@ class _Server:
             self.busy_s += seconds
 
 
+class _Noise:
+    """How uneven the machine is, as it was when it was measured, over and over."""
+
+    def __init__(self, costs: Costs) -> None:
+        self._samples = costs.noise
+        self._times_s = [at_s for at_s, _, _ in costs.noise]
+
+    def at(self, now_s: float) -> tuple[float, float]:
+        """The engine's slowness, and milliseconds that the rest takes longer."""
+        place = bisect_right(self._times_s, now_s % (self._times_s[-1] or 1.0))
+        _, slowness, more_ms = self._samples[max(place - 1, 0)]
+        return slowness, more_ms
+
+
 class _Replica:
     """The clock, both servers, and the queues before them."""
 
@@ -117,7 +133,8 @@ class _Replica:
         self._steps = self._batches()
         self._free_s = 0.0
         self._timers: list[tuple[float, int, Callable[[], None]]] = []
-        self._order, self._noise = count(), count()
+        self._order, self._noise = count(), _Noise(costs)
+        self._contention = self._encode_s = 0.0
         self._num_batches = self._num_batched = self._num_refused = self._num_cut = 0
         self.now_s = 0.0
         self.latencies_ms: list[float] = []
@@ -131,7 +148,7 @@ class _Replica:
         loop, engine, timers = self._loop, self._engine, self._timers
         while True:
             both = loop.left_s is not None and engine.left_s is not None
-            speed = 1 / (1 + self._costs.contention) if both else 1.0
+            speed = 1 / (1 + self._contention) if both else 1.0
             nexts = [left / speed for each in (loop, engine) if (left := each.left_s) is not None]
             if timers:
                 nexts.append(timers[0][0] - self.now_s)
@@ -151,7 +168,7 @@ class _Replica:
     def arrive(self, asked: Asked) -> None:
         """On its way: half of what is beyond both servers passes before, half after."""
         costs = self._costs
-        slowness, more_ms = costs.noise[next(self._noise) % len(costs.noise)]
+        slowness, more_ms = self._noise.at(self.now_s)
         path_s = max(costs.path_ms + more_ms, costs.path_ms / 2) / 1000
         request = _Request(asked, Deadline(asked.at_s + self._budget_s), slowness, path_s)
         fetch_s = costs.redis.fetch_ms / 1000 if asked.is_fetched else 0.0
@@ -223,8 +240,9 @@ class _Replica:
     def _encode(self, requests: Sequence[_Request]) -> Iterator[float]:
         num_rows = sum(request.asked.work.num_events for request in requests)
         slowness = sum(request.slowness for request in requests) / len(requests)
-        began_s = self.now_s
+        began_s, self._contention = self.now_s, self._costs.encode_contention
         yield slowness * self._costs.engine.encode_ms(len(requests), num_rows) / 1000
+        self._encode_s += len(requests) * (self.now_s - began_s)
         paid_rows = sum(request.asked.work.encode_rows for request in requests)
         self._pace.encoded(paid_rows, self.now_s - began_s)
         if aside_s := self._costs.aside_ms / 1000:
@@ -242,7 +260,7 @@ class _Replica:
                 request.num_left -= part
                 chosen.append(request)
         slowness = sum(request.slowness for request in chosen) / len(chosen)
-        began_s = self.now_s
+        began_s, self._contention = self.now_s, self._costs.score_contention
         yield slowness * self._costs.engine.score_ms(size - room) / 1000
         self._pace.scored(size - room, self.now_s - began_s)
 
@@ -276,4 +294,5 @@ class _Replica:
             engine_busy=self._engine.busy_s / elapsed_s,
             loop_busy=self._loop.busy_s / elapsed_s,
             mean_batch=self._num_batched / max(self._num_batches, 1),
+            mean_encode_ms=1000 * self._encode_s / max(self._num_batched, 1),
         )

@@ -12,7 +12,7 @@ from service.batch import Work
 from service.cli.main import app
 from service.planning.costs import Costs, CostsError
 from service.planning.engine_costs import fitted
-from service.planning.measure import alone_of, contention_of, places_alone
+from service.planning.measure import places_at_once, served_at_once, with_contention
 from service.planning.observe import CLIENTS
 from service.planning.simulation import saturate
 from tests.service.planning.made_up import COSTS
@@ -47,20 +47,26 @@ def test_costs_are_fitted_and_never_below_nothing() -> None:
     assert 3 < falling[0] < 5
 
 
-def test_requests_that_met_another_are_left_out() -> None:
-    load = {"due_s": [0.0, 2.0, 1.0, 1.01, 3.0], "latencies_ms": [10.0, 5.0, 20.0, 1.0, 1.0]}
-    assert places_alone(load) == [0, 1, 4]
-    with pytest.raises(RuntimeError, match="alone"):
-        alone_of([])
+def test_requests_that_waited_for_others_are_left_out() -> None:
+    stages = {"queue": [0.2, 0.3, 5.0, 0.2], "encode": [1.0] * 4, "score": [4.0, 4.0, 4.0, 5.0]}
+    due_s, latencies_ms = [0.0, 2.0, 1.0, 0.5], [8.0, 9.0, 20.0, 9.0]
+    load = {"due_s": due_s, "latencies_ms": latencies_ms, "stages_ms": stages, "elapsed_s": 3.0}
+    assert places_at_once(load) == [0, 3, 1]
+    found = served_at_once([load] * 10)
+    assert [each.at_s for each in found[:4]] == [0.0, 0.5, 2.0, 3.0]
+    assert [each.rest_ms for each in found[:3]] == [3.0, 3.0, 4.0]
+    with pytest.raises(RuntimeError, match="engine free"):
+        served_at_once([load])
 
 
-def test_contention_is_what_explains_the_peak() -> None:
+def test_contention_is_what_explains_waiting_clients() -> None:
     work = Work(2, COSTS.num_candidates)
-    peak_per_s = saturate(replace(COSTS, contention=0.4), work, CLIENTS, 1500)
-    found = contention_of(replace(COSTS, peak_per_s=peak_per_s))
-    assert saturate(replace(COSTS, contention=found), work, CLIENTS, 1500) == pytest.approx(
-        peak_per_s, rel=0.02
-    )
+    right = replace(COSTS, encode_contention=0.8, score_contention=0.3)
+    measured = saturate(right, work, CLIENTS, 1500)
+    unknown = replace(COSTS, peak_per_s=measured.whole_per_s)
+    found = saturate(with_contention(unknown, measured.mean_encode_ms), work, CLIENTS, 1500)
+    assert found.whole_per_s == pytest.approx(measured.whole_per_s, rel=0.03)
+    assert found.mean_encode_ms == pytest.approx(measured.mean_encode_ms, rel=0.15)
 
 
 def test_a_plan_is_printed_from_costs_and_a_file_of_traffic(tmp_path: Path) -> None:
@@ -101,7 +107,7 @@ def test_what_can_not_be_planned_is_said(tmp_path: Path) -> None:
 def test_a_service_is_measured_and_predicted(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("service.planning.measure._LEAST_ALONE", 1)
+    monkeypatch.setattr("service.planning.measure._LEAST_AT_ONCE", 1)
     monkeypatch.setattr("service.planning.measure._ANSWERS", 200)
     sizes: tuple[object, ...] = ("--checkpoint", folder, "--candidates", 20, "--history-events", 8)
     sizes = (*sizes, "--seconds", 0.4, "--rounds", 1)

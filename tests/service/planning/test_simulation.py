@@ -26,6 +26,10 @@ def run(costs: Costs, rate: float, count: int = 20_000, budget_ms: float = 1e9) 
     return simulate(costs, poisson(rate, count), budget_ms)
 
 
+def per_s(costs: Costs, clients: int, work: Work = WORK) -> float:
+    return saturate(costs, work, clients, 2000).whole_per_s
+
+
 @pytest.mark.parametrize("busy", [0.3, 0.6, 0.8])
 def test_waiting_is_that_of_a_queue_of_equal_jobs(busy: float) -> None:
     """M/D/1: a wait of busy / (2 (1 - busy)) jobs on average."""
@@ -64,7 +68,7 @@ def test_many_candidates_take_several_passes() -> None:
 def test_requests_that_come_together_are_encoded_together() -> None:
     found = simulate(COSTS, [Asked(0.0, Work(2, 50)) for _ in range(9)], budget_ms=1000)
     assert found.mean_batch == 9 / 4  # half a millisecond of event loop each: they join as read
-    assert saturate(COSTS, Work(2, 50), 16, 3000) > 1.2 * saturate(COSTS, Work(2, 50), 1, 3000)
+    assert per_s(COSTS, 16, Work(2, 50)) > 1.2 * per_s(COSTS, 1, Work(2, 50))
 
 
 def test_every_request_is_accounted_for() -> None:
@@ -79,11 +83,11 @@ def test_every_request_is_accounted_for() -> None:
 
 
 def test_contention_slows_both_only_while_both_work() -> None:
-    slower = replace(COSTS, contention=1.0)
+    slower = replace(COSTS, encode_contention=1.0, score_contention=1.0)
     (one,) = simulate(slower, [Asked(0.0, WORK)], budget_ms=1000).latencies_ms
     (same,) = simulate(COSTS, [Asked(0.0, WORK)], budget_ms=1000).latencies_ms
     assert one == pytest.approx(same)  # its loop and its engine never work at once
-    assert saturate(slower, WORK, 8, 2000) < 0.95 * saturate(COSTS, WORK, 8, 2000)
+    assert per_s(slower, 8) < 0.95 * per_s(COSTS, 8)
 
 
 def test_what_is_done_aside_is_waited_for_by_others_alone() -> None:
@@ -94,10 +98,13 @@ def test_what_is_done_aside_is_waited_for_by_others_alone() -> None:
     assert run(aside, 50).loop_busy == pytest.approx(run(COSTS, 50).loop_busy, rel=0.01)
 
 
-def test_noise_is_taken_in_its_order() -> None:
-    noisy = replace(COSTS, noise=[(1.0, 0.0), (2.0, 0.0), (1.0, 4.0)])
-    asked = [Asked(float(second), WORK) for second in range(3)]
-    plain, slow, late = simulate(noisy, asked, budget_ms=1000).latencies_ms
+def test_the_machine_is_slow_for_as_long_as_it_was() -> None:
+    noisy = replace(
+        COSTS, noise=[(0.0, 1.0, 0.0), (1.0, 2.0, 0.0), (2.0, 1.0, 4.0), (3.0, 1.0, 0.0)]
+    )
+    asked = [Asked(at_s, WORK) for at_s in (0.0, 0.5, 1.1, 1.9, 2.5, 3.5)]
+    plain, same, slow, slower, late, again = simulate(noisy, asked, budget_ms=1000).latencies_ms
     engine_ms = plain - 1.5
-    assert slow == pytest.approx(plain + engine_ms)
+    assert [same, again] == pytest.approx([plain, plain])
+    assert [slow, slower] == pytest.approx([plain + engine_ms] * 2)
     assert late == pytest.approx(plain + 4)
