@@ -6,8 +6,6 @@ That holds for a cancelled greeting too, which redis-py's own pool would hand to
 """
 
 import asyncio
-import math
-import time
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -17,6 +15,7 @@ from redis import exceptions
 
 from cache.breaker import Breaker, BreakerState
 from cache.redis.replies import require_sound
+from cache.redis.ticks import Ticks
 from cache.redis.url import Access, Address
 
 T = TypeVar("T")
@@ -27,7 +26,11 @@ _PIECE_BYTES: Final = 1 << 20
 rest at every step of sending: more than twice the time for 8 MB, with the event loop stopped."""
 
 _PATIENCE: Final = 0.25
-"""The share of the timeout after which an attempt given up counts as one that got no answer."""
+"""The share of the shortest timeout after which an attempt that was given up got no answer."""
+
+_NUM_TICKS: Final = 8
+"""Into which this share is cut. An answer that has arrived is heard within fewer of the loop's
+turns, so one that was not by then is late through the server or the network."""
 
 
 class PoolBusy(exceptions.ConnectionError):
@@ -120,6 +123,7 @@ class Node:
         self.address = address
         self._access = access
         self._breaker = Breaker(lambda before, after: on_breaker(address, before, after))
+        self._ticks = Ticks(_PATIENCE * access.shortest_s / _NUM_TICKS)
         self._free = asyncio.Semaphore(access.max_connections)
         self._idle: list[Any] = []
         self._closed = False
@@ -142,23 +146,28 @@ class Node:
             raise Failed(self.address, Skipped(self._last_error), sent=False)
         works: bool | None = None
         sent = False
-        began_s = math.inf
+        asked: int | None = None  # at which tick; anew once the server has let us in
         try:
             await self._take_slot()
             try:
-                began_s = time.monotonic()
-                connection = await self._connect()
-                sent = True
-                result = await self._carry_out(operation, Session(connection, asking))
+                with self._ticks.counted():
+                    asked = self._ticks.count
+                    connection = await self._connect()
+                    sent, asked = True, self._ticks.count
+                    result = await self._carry_out(operation, Session(connection, asking))
             finally:
                 self._free.release()
         except asyncio.CancelledError:
             # Callers that all have little time must not keep a silent server from being left alone.
-            if time.monotonic() - began_s >= _PATIENCE * self._access.wait_s:
+            if self._is_silent_since(asked):
                 works, self._last_error = False, "no answer"
             raise
         except exceptions.DataError:
             raise  # Of what was to be sent.
+        except exceptions.TimeoutError as error:
+            if self._is_silent_since(asked):
+                works, self._last_error = False, str(error)
+            raise Failed(self.address, error, sent=sent) from None
         except (exceptions.RedisError, OSError) as error:
             works, self._last_error = _works(error), str(error)
             raise Failed(self.address, error, sent=sent) from None
@@ -174,6 +183,10 @@ class Node:
         while self._idle:
             with suppress(exceptions.RedisError, OSError):
                 await self._idle.pop().disconnect()
+
+    def _is_silent_since(self, asked: int | None) -> bool:
+        """Whether it has had its time to answer; not if the event loop had none to listen."""
+        return asked is not None and self._ticks.count - asked >= _NUM_TICKS
 
     async def _take_slot(self) -> None:
         if not self._free.locked():
