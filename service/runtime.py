@@ -92,7 +92,7 @@ class Runtime:
         self.lifecycle.enter(Phase.WARMING)
         with model.engine.capturing():
             await warm_up(model.engine, model.thread, settings)
-        model.publish()
+        model.serve()
         self.lifecycle.enter(Phase.READY)
         self._status.begin()
         _log.info("ready", **_told(model, settings))
@@ -120,7 +120,7 @@ class Runtime:
             _log.warning("not_reloaded", folder=str(folder or old.folder), detail=str(error))
             raise
         self._model = new
-        new.publish()
+        new.serve()
         self._retiring = asyncio.create_task(self._retire(old))
         _log.info("reloaded", **_told(new, self.settings))
         return old.recommender.model, new.recommender.model
@@ -181,12 +181,12 @@ class Runtime:
 
     @property
     def alive(self) -> bool:
-        """False once the engine's thread has died: only another process helps."""
+        """False once the engine's thread has died, or hangs: only another process helps."""
         return self._model is None or self._model.thread.alive
 
     @property
     def status(self) -> str:
-        """The phase, or that the engine has died."""
+        """The phase, or that the engine has died or hangs."""
         phase = self.lifecycle.phase
         return "dead" if phase is Phase.READY and not self.alive else phase
 

@@ -138,6 +138,13 @@ class Settings(BaseSettings):
         description="requests waiting for the engine, which bounds memory; beyond it they are "
         "refused with 429, as are those before it that would only wait for their deadline",
     )
+    engine_stall_s: float = Field(
+        default=60,
+        gt=0,
+        description="a batch that runs for longer is taken for a hang: `/health/live` turns 503 "
+        "and whoever waits is answered, so that a process that never would is replaced; longer "
+        "than any batch takes, a first pass of a size that was not warmed up included",
+    )
     max_user_requests: int = Field(
         default=16,
         ge=1,
