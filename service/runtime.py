@@ -5,6 +5,7 @@ Never touched by import: `begin` lets it be built, `stop` takes it down in order
 
 import asyncio
 import contextlib
+import gc
 import os
 import sys
 from importlib.metadata import version
@@ -93,6 +94,9 @@ class Runtime:
         with model.engine.capturing():
             await warm_up(model.engine, model.thread, settings)
         model.serve()
+        # What exists by now, modules for the most part, stays. Walking through it, as the garbage
+        # collector does again and again, would stop everything for a tenth of a second.
+        gc.freeze()
         self.lifecycle.enter(Phase.READY)
         self._status.begin()
         _log.info("ready", **_told(model, settings))
@@ -177,6 +181,7 @@ class Runtime:
             await asyncio.to_thread(self._embedded.stop)
         if self._tracing is not None:
             await self._tracing.close()
+        gc.unfreeze()
         self.lifecycle.enter(Phase.STOPPED)
 
     @property
