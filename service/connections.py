@@ -25,19 +25,21 @@ def options(settings: Settings) -> dict[str, Any]:
     return {"http": Bounded} | {name: getattr(settings, name) or None for name in names}
 
 
-def check_certificate(settings: Settings) -> None:
-    """
+def certificate(settings: Settings) -> ssl.SSLContext | None:
+    """To serve with, as the files have it now; None without TLS.
+
     Raises:
         SettingsError: there is a key and no certificate, or they can not be used together.
     """
     name, more = settings.ssl_certfile, settings.ssl_keyfile or settings.ssl_keyfile_password
     if not name and not more:
-        return
+        return None
     wrong = "ssl_certfile (--ssl-certfile, MFALCON_SSL_CERTFILE):"
     if not name:
         raise SettingsError(f"{wrong} is missing; a key alone serves nothing")
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     try:
-        ssl.create_default_context(ssl.Purpose.CLIENT_AUTH).load_cert_chain(
+        context.load_cert_chain(
             # Always a password, or OpenSSL asks at the terminal.
             name,
             settings.ssl_keyfile or None,
@@ -48,6 +50,19 @@ def check_certificate(settings: Settings) -> None:
             f"{wrong} {name}, with ssl_keyfile and ssl_keyfile_password, is not a certificate with "
             f"its private key: {error}"
         ) from None
+    return context
+
+
+def serve_under(listens: ssl.SSLContext, fresh: ssl.SSLContext) -> None:
+    """Under another certificate from now on, where connections are accepted with `listens`.
+
+    Not loaded into that one: it would keep the old one beside, if their keys are of two kinds.
+    """
+
+    def swap(connection: ssl.SSLObject | ssl.SSLSocket, _: object, __: object) -> None:
+        connection.context = fresh
+
+    listens.sni_callback = swap  # asked in every handshake, with a name or without
 
 
 class _BoundedHttp(HttpToolsProtocol):

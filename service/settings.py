@@ -177,7 +177,7 @@ class Settings(BaseSettings):
     ssl_certfile: str = Field(
         default="",
         description="PEM file of the certificate to serve https:// with, and of those between it "
-        "and its authority; read at start; empty: http://",
+        "and its authority; read at start and on SIGHUP; empty: http://",
     )
     ssl_keyfile: str = Field(
         default="", description="PEM file of its private key, if the first does not hold it"
@@ -198,7 +198,8 @@ class Settings(BaseSettings):
         "flags; better set the variable or the file",
     )
     api_keys_file: str = Field(
-        default="", description="file of such pairs, one a line, read at start; added to them"
+        default="",
+        description="file of such pairs, one a line, read at start and on SIGHUP; added to them",
     )
     warmup_timeout_s: float = Field(
         default=60,
