@@ -126,6 +126,7 @@ class Runtime:
         self._model = new
         new.serve()
         self._retiring = asyncio.create_task(self._retire(old))
+        self._retiring.add_done_callback(_sweep)
         _log.info("reloaded", **_told(new, self.settings))
         return old.recommender.model, new.recommender.model
 
@@ -252,6 +253,13 @@ class Runtime:
         )
         self._watch.begin(store)
         return store
+
+
+def _sweep(_: object) -> None:
+    """Let the garbage collector see, once, what it was kept off: a checkpoint was let go."""
+    gc.unfreeze()
+    gc.collect()
+    gc.freeze()
 
 
 def num_engine_threads() -> int:

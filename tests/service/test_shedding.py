@@ -7,8 +7,7 @@ import pytest
 
 from service.api.peek import Peek
 from service.serving import Size
-from tests.service.builders import make_events
-from tests.service.conftest import Service
+from tests.service.builders import Service, make_events
 
 pytestmark = pytest.mark.anyio
 
