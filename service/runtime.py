@@ -18,6 +18,7 @@ import torch
 from cache import MemoryStore, RedisStore, StateStore
 from model.allocator import keep_freed_memory
 from model.checkpoint import Checkpoint, CheckpointError
+from service.configuration import mask_url
 from service.embedded import EmbeddedUnavailable, EmbeddedValkey
 from service.errors import CheckpointRefused, NotReady, ReloadRunning
 from service.in_flight import InFlight
@@ -26,7 +27,7 @@ from service.metrics import Metrics
 from service.recommender import Recommender
 from service.schemas import ModelInfo
 from service.served_model import ServedModel, Shared, load_model
-from service.settings import Settings, mask_url
+from service.settings import Settings
 from service.status_line import StatusLine
 from service.store_watch import StoreWatch
 from service.turns import Turns

@@ -18,9 +18,10 @@ import uvicorn
 from fastapi import FastAPI
 
 from service import connections
+from service.configuration import load_settings
 from service.keys import Keys
 from service.runtime import Runtime
-from service.settings import Settings, SettingsError, load_settings
+from service.settings import Settings, SettingsError
 
 _log = structlog.get_logger("mfalcon.server")
 _BACKLOG = 2048

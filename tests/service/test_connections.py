@@ -10,7 +10,7 @@ import uvicorn
 
 from service import connections
 from service.app import create_app
-from service.settings import load_settings
+from service.configuration import load_settings
 
 pytestmark = pytest.mark.anyio
 
