@@ -151,6 +151,13 @@ class Settings(BaseSettings):
     max_budget_ms: float = Field(
         default=1000, gt=0, description="latency budget of a request that names none, and the most"
     )
+    max_connections: int = Field(
+        default=900,
+        ge=1,
+        description="open connections, idle ones included; one more is closed at once: each holds "
+        "a file descriptor, of which a process has 1024 as a rule, and the store and the log need "
+        "some, too; and up to a head and a body of memory",
+    )
     max_body_bytes: int = Field(
         default=2 << 20,
         ge=1024,
