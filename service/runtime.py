@@ -39,9 +39,10 @@ if TYPE_CHECKING:
 _log = structlog.get_logger("mfalcon.runtime")
 _NUM_SAMPLE_ITEMS = 500
 
-_SWITCH_S = 0.0005
-"""How long the event loop may keep the interpreter from the engine thread. By default it is ten
-times as long, which is as long as a batch: between two operations the engine would stand still."""
+_SWITCH_S = 0.00005
+"""How long the event loop may keep the interpreter from the engine thread, which asks for it after
+each of its operations. By default it is a hundred times as long, half a batch: a loop that is busy
+refusing would leave the engine standing still."""
 
 
 class Runtime:

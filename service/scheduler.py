@@ -24,6 +24,11 @@ from service.fair_queue import FairQueue
 
 _log = structlog.get_logger("mfalcon.engine")
 
+_PLANNED = 2 / 3
+"""The share of what is left of a budget that may be planned for those ahead and the job itself. The
+rest is for what nobody can foretell: without it, each that is taken is taken to the brim, and comes
+late by the first pass that takes longer."""
+
 T = TypeVar("T")
 A = TypeVar("A")
 
@@ -131,8 +136,8 @@ class EngineThread:
     def require_room(self, work: Work, deadline: Deadline, client: str) -> None:
         """
         Raises:
-            Overloaded: such a job of the client would wait too long to be run in time, or, if it
-                takes more than half of what it has, to have that half.
+            Overloaded: such a job of the client would wait too long to be run in two thirds of the
+                time it has, or, if it takes more than half of that, to have that half.
             NotReady: the thread is stopping or dead.
         """
         with self._wake:
@@ -188,7 +193,8 @@ class EngineThread:
             raise NotReady("the engine has stopped", retry_after_s=1)
         if deadline is not None:
             left_s, wait_s = deadline.remaining_s, self._wait_s(client)
-            late_s = wait_s + min(self._pace.seconds(work), left_s / 2) - left_s
+            planned_s = _PLANNED * left_s
+            late_s = wait_s + min(self._pace.seconds(work), planned_s / 2) - planned_s
             # An idle engine takes whatever comes, and what has no time left does not wait: it is
             # answered without the engine.
             if late_s > 0 and wait_s > 0 and left_s > 0:
