@@ -28,7 +28,7 @@ rest at every step of sending: more than twice the time for 8 MB, with the event
 _PATIENCE: Final = 0.25
 """The share of the shortest timeout after which an attempt that was given up got no answer."""
 
-_NUM_TICKS: Final = 8
+_NUM_TICKS: Final = 4
 """Into which this share is cut. An answer that has arrived is heard within fewer of the loop's
 turns, so one that was not by then is late through the server or the network."""
 
