@@ -6,6 +6,8 @@ That holds for a cancelled greeting too, which redis-py's own pool would hand to
 """
 
 import asyncio
+import math
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -15,7 +17,7 @@ from redis import exceptions
 
 from cache.breaker import Breaker, BreakerState
 from cache.redis.replies import require_sound
-from cache.redis.ticks import Ticks
+from cache.redis.timeouts import heard_out
 from cache.redis.url import Access, Address
 
 T = TypeVar("T")
@@ -26,11 +28,7 @@ _PIECE_BYTES: Final = 1 << 20
 rest at every step of sending: more than twice the time for 8 MB, with the event loop stopped."""
 
 _PATIENCE: Final = 0.25
-"""The share of the shortest timeout after which an attempt that was given up got no answer."""
-
-_NUM_TICKS: Final = 4
-"""Into which this share is cut. An answer that has arrived is heard within fewer of the loop's
-turns, so one that was not by then is late through the server or the network."""
+"""The share of the timeout after which an attempt given up counts as one that got no answer."""
 
 
 class PoolBusy(exceptions.ConnectionError):
@@ -123,7 +121,6 @@ class Node:
         self.address = address
         self._access = access
         self._breaker = Breaker(lambda before, after: on_breaker(address, before, after))
-        self._ticks = Ticks(_PATIENCE * access.shortest_s / _NUM_TICKS)
         self._free = asyncio.Semaphore(access.max_connections)
         self._idle: list[Any] = []
         self._closed = False
@@ -146,28 +143,23 @@ class Node:
             raise Failed(self.address, Skipped(self._last_error), sent=False)
         works: bool | None = None
         sent = False
-        asked: int | None = None  # at which tick; anew once the server has let us in
+        began_s = math.inf
         try:
             await self._take_slot()
             try:
-                with self._ticks.counted():
-                    asked = self._ticks.count
-                    connection = await self._connect()
-                    sent, asked = True, self._ticks.count
-                    result = await self._carry_out(operation, Session(connection, asking))
+                began_s = time.monotonic()
+                connection = await self._connect()
+                sent = True
+                result = await self._carry_out(operation, Session(connection, asking))
             finally:
                 self._free.release()
         except asyncio.CancelledError:
             # Callers that all have little time must not keep a silent server from being left alone.
-            if self._is_silent_since(asked):
+            if time.monotonic() - began_s >= _PATIENCE * self._access.wait_s:
                 works, self._last_error = False, "no answer"
             raise
         except exceptions.DataError:
             raise  # Of what was to be sent.
-        except exceptions.TimeoutError as error:
-            if self._is_silent_since(asked):
-                works, self._last_error = False, str(error)
-            raise Failed(self.address, error, sent=sent) from None
         except (exceptions.RedisError, OSError) as error:
             works, self._last_error = _works(error), str(error)
             raise Failed(self.address, error, sent=sent) from None
@@ -184,16 +176,12 @@ class Node:
             with suppress(exceptions.RedisError, OSError):
                 await self._idle.pop().disconnect()
 
-    def _is_silent_since(self, asked: int | None) -> bool:
-        """Whether it has had its time to answer; not if the event loop had none to listen."""
-        return asked is not None and self._ticks.count - asked >= _NUM_TICKS
-
     async def _take_slot(self) -> None:
         if not self._free.locked():
             await self._free.acquire()  # which is at once
             return
         try:
-            async with asyncio.timeout(self._access.wait_s):
+            async with heard_out(self._access.wait_s):
                 await self._free.acquire()
         except TimeoutError:
             raise PoolBusy(f"all {self._access.max_connections} connections are busy") from None

@@ -58,12 +58,6 @@ class Access:
     """Redis-py's, as its TLS connections hold them; loaded once, which takes tens of milliseconds
     of the event loop's time, and not for each connection."""
 
-    @property
-    def shortest_s(self) -> float:
-        """The least that bounds a step on the way to an answer."""
-        connect_s: float = self.options["socket_connect_timeout"]
-        return min(self.wait_s, self.step_s, connect_s)
-
     def connection(self, address: Address) -> Any:
         """One that is not connected yet."""
         place = (
