@@ -76,7 +76,10 @@ class RankJob(Job["Ranking"]):
         By the last state, or by the newest events from nothing, whichever has more. What is left
         when nothing can be paid is little, and is tried: a pace that is wrong is set right by it.
         """
-        least = Work(_num_new(self.state, self.history), min(self._num_candidates, _LEAST_SCORED))
+        num_candidates = min(self._num_candidates, _LEAST_SCORED)
+        if pace.seconds(Work(len(self.history), num_candidates)) <= seconds:
+            return self  # whatever is reused of it
+        least = Work(_num_new(self.state, self.history), num_candidates)
         if least.num_events <= 1 or pace.seconds(least) <= seconds:
             return self
         num_paid = max(1, pace.num_events(seconds, least.num_candidates))
@@ -176,9 +179,9 @@ def retrieval_order(retrieval: Tensor, job: RankJob) -> Tensor:
 
 
 def _num_new(state: UserState, history: History) -> int:
-    """Rows to encode if the history only grew, or was begun anew."""
-    kept = state.num_final if state.history.anchor == history.anchor else 0
-    return max(0, len(history) - kept)
+    """Rows to encode, the pending one included: few if the history only grew, most of them if an
+    event came late, or it was replaced."""
+    return len(history) - state.reusable_rows(history)
 
 
 def _is_followed_by(held: History, history: History) -> bool:

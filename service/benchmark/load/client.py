@@ -92,10 +92,11 @@ class Client:
         self._rng = Random(plan.seed)
 
     async def begin(self) -> None:
-        """Make the histories known."""
-        async with self._connected():
-            for user in self._users:
-                await user.begin()
+        """Make the histories known, each over a connection that has not waited for the others."""
+        for user in self._users:
+            await user.connect(self._port)
+            await user.begin()
+            await user.disconnect()
 
     async def one(self) -> Any:
         """The answer to the next user's request."""
