@@ -8,7 +8,6 @@ time.
 """
 
 import heapq
-import statistics
 from bisect import bisect_right
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -20,10 +19,6 @@ from service.deadline import Deadline
 from service.fair_queue import FairQueue
 from service.keys import ANONYMOUS
 from service.planning.costs import Costs
-
-
-_AROUND = 4
-"""Samples before and after one that tell how the machine usually was then."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,26 +108,16 @@ class _Server:
 
 
 class _Noise:
-    """How uneven the machine is, as it was when it was measured, over and over.
-
-    A stall comes so often in a time, however many requests come: the first in a sample's time meets
-    it, those after it find the machine as it usually was around then.
-    """
+    """How uneven the machine is, as it was when it was measured, over and over."""
 
     def __init__(self, costs: Costs) -> None:
-        self._samples = [(slowness, more_ms) for _, slowness, more_ms in costs.noise]
+        self._samples = costs.noise
         self._times_s = [at_s for at_s, _, _ in costs.noise]
-        self._last = -1
 
     def at(self, now_s: float) -> tuple[float, float]:
         """The engine's slowness, and milliseconds that the rest takes longer."""
-        place = bisect_right(self._times_s, now_s % (self._times_s[-1] or 1.0)) - 1
-        place = max(place, 0)
-        if place != self._last:
-            self._last = place
-            return self._samples[place]
-        around = self._samples[max(place - _AROUND, 0) : place + _AROUND + 1]
-        slowness, more_ms = (statistics.median(column) for column in zip(*around, strict=True))
+        place = bisect_right(self._times_s, now_s % (self._times_s[-1] or 1.0))
+        _, slowness, more_ms = self._samples[max(place - 1, 0)]
         return slowness, more_ms
 
 
