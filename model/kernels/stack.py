@@ -1,6 +1,6 @@
 """Owns what it means to run rows through the layers: the rows of users, and who may run them.
 
-Never embeds rows and never reads them off; both are the network's.
+Never says how rows are embedded and read off; both are the network's.
 """
 
 from collections.abc import Sequence
@@ -8,9 +8,11 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Protocol
 
+import torch
 from torch import Tensor
 
 from model.kernels.pages import PagedRows
+from model.network.hstu import HSTU
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +41,25 @@ class CandidateRows:
     rows: PagedRows
     timestamps: Tensor  # (N,) int64 Unix seconds, on the CPU; a row each
     request_time: int  # Unix seconds
-    count: int
+    items: Tensor  # (M,) int64, the candidates
+
+    @property
+    def count(self) -> int:
+        return self.items.shape[0]
+
+
+def candidate_inputs(network: HSTU, users: Sequence[CandidateRows]) -> Tensor:
+    """Input rows (R, D), user by user."""
+    device = network.items.weight.device
+    items = torch.cat([user.items for user in users]).to(device)
+    num_events = torch.cat([u.items.new_full((u.count,), u.rows.num_rows) for u in users])
+    return network.candidate_rows(items, num_events.to(device))
+
+
+def action_logits(network: HSTU, out: Tensor, users: Sequence[CandidateRows]) -> list[Tensor]:
+    """What is read off their outputs (R, D): (M, actions) of each user's candidates."""
+    logits = network.action_logits(network.final_norm(out))
+    return list(logits.split([user.count for user in users]))
 
 
 class LayerStack(Protocol):
@@ -64,6 +84,10 @@ class LayerStack(Protocol):
         """
         ...
 
-    def score(self, x: Tensor, users: Sequence[CandidateRows]) -> Tensor:
-        """Input rows of candidates (R, D), user by user -> outputs (R, D). May overwrite `x`."""
+    def score(self, users: Sequence[CandidateRows]) -> list[Tensor]:
+        """Action logits (M, actions) of each user's candidates; for a network with tasks.
+
+        Raises:
+            IndexError: a candidate is none of the network's items.
+        """
         ...

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from model.kernels.stack import CandidateRows, EventRows
+from model.kernels.stack import CandidateRows, EventRows, action_logits, candidate_inputs
 from model.network.attention import attend, divisors
 from model.network.hstu import HSTU
 from model.network.layer import HSTULayer, Projection
@@ -47,8 +47,9 @@ class TensorStack:
             user.rows.write(user.start, run.keys[:, :, new], run.values[:, :, new])
         return x
 
-    def score(self, x: Tensor, users: Sequence[CandidateRows]) -> Tensor:
+    def score(self, users: Sequence[CandidateRows]) -> list[Tensor]:
         network, sizes = self._network, [user.count for user in users]
+        x = candidate_inputs(network, users)
         histories = [_Seen(network, user, x.device) for user in users]
         for index, layer in enumerate(network.blocks):
             p = layer.project(x)
@@ -57,7 +58,7 @@ class TensorStack:
                 for seen, part in zip(histories, _split(p, sizes), strict=True)
             ]
             x = layer.output(p.base, p.u, torch.cat(parts))
-        return x
+        return action_logits(network, x, users)
 
 
 class _Run:

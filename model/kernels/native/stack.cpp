@@ -1,9 +1,9 @@
 // Owns all layers of an HSTU over candidate rows and over event rows, for users whose K and V lie
-// in pages. Never embeds, never ranks, never allocates pages. A row's arithmetic is the same
-// whatever rows it shares a block with.
+// in pages. Never ranks, never allocates pages. A row's arithmetic is the same whatever rows it
+// shares a block with.
 #include <vector>
 
-#include "layer.h"
+#include "heads.h"
 
 namespace mfalcon {
 namespace {
@@ -34,18 +34,19 @@ void attend_self(const Model& m, const Sizes& s, const Layer& l, int rows, Scrat
   }
 }
 
-// All layers over candidates of one user, x (rows, D) in place.
+// Candidates of one user through all layers -> logits (rows, actions); x (rows, stride) is room.
 template <class Num>
-void score_block(const Model& m, const Sizes& s, const User& user, float* x, int rows,
-                 Scratch<Num>& t) {
-  const int n = user.num_events;
+void score_block(const Model& m, const Sizes& s, const User& user, const int64_t* items, int rows,
+                 Scratch<Num>& t, float* x, float* logits) {
+  const int n = user.num_events, stride = s.normed_stride;
+  embed(m, items, rows, n, x, stride);
   fill_buckets(m, user.times, user.now, n, t.bucket.get());
   float bias[kStrip], divisor[kScoreRows];
   std::fill_n(divisor, rows, divisor_of(m, n + 1));
   std::vector<Operand<Num>> q(m.heads);
   for (int layer = 0; layer < m.num_layers; ++layer) {
     const Layer& l = m.layers[layer];
-    project<Num>(m, s, l, x, m.width, rows, false, t, t.normed.get(), t.mixed.get());
+    project<Num>(m, s, l, x, stride, rows, false, t, t.normed.get(), t.mixed.get());
     for (int head = 0; head < m.heads; ++head)
       q[head] = queries<Num>(m, s, t.mixed.get(), rows, head, t);
     std::fill_n(t.attended.get(), rows * s.attended_stride, 0.0f);
@@ -57,18 +58,18 @@ void score_block(const Model& m, const Sizes& s, const User& user, float* x, int
                           t.attended.get());
       }
     attend_self<Num>(m, s, l, rows, t);
-    const bool normed = m.residual_is_normed;
-    finish<Num>(m, s, l, normed ? t.normed.get() : x, normed ? s.normed_stride : m.width,
-                t.mixed.get(), t.attended.get(), divisor, rows, t, x, m.width);
+    finish<Num>(m, s, l, m.residual_is_normed ? t.normed.get() : x, stride, t.mixed.get(),
+                t.attended.get(), divisor, rows, t, x, stride);
   }
+  read_off<Num>(m, s, x, stride, rows, t, logits);
 }
 
 template <class Num>
-void score(const Model& m, const User* users, int num_users, float* x, int threads) {
+void score(const Model& m, const User* users, int num_users, int threads) {
   const Sizes s(m);
   struct Part {
     const User* user;
-    int first, rows;
+    int first, rows;  // of this user's
   };
   std::vector<Part> parts;
   int most_events = 0;
@@ -78,17 +79,20 @@ void score(const Model& m, const User* users, int num_users, float* x, int threa
     if (num_users == 1) num = (num + threads - 1) / threads * threads;
     for (int i = 0, done = 0; i < num; ++i) {
       const int rows = (u->num_rows - done + num - i - 1) / (num - i);
-      if (rows) parts.push_back({u, u->first + done, rows});
+      if (rows) parts.push_back({u, done, rows});
       done += rows;
     }
   }
 #pragma omp parallel num_threads(threads) if (threads > 1 && parts.size() > 1)
   {
     Scratch<Num> t(m, s, kScoreRows, most_events);
+    const Buffer<float> x = buffer(kScoreRows * s.normed_stride);
 #pragma omp for schedule(dynamic)
-    for (size_t i = 0; i < parts.size(); ++i)
-      score_block<Num>(m, s, *parts[i].user, x + size_t(parts[i].first) * m.width, parts[i].rows,
-                       t);
+    for (size_t i = 0; i < parts.size(); ++i) {
+      const auto [user, first, rows] = parts[i];
+      score_block<Num>(m, s, *user, user->items + first, rows, t, x.get(),
+                       user->logits + size_t(first) * m.num_actions);
+    }
   }
 }
 
@@ -261,12 +265,19 @@ int mfalcon_has_bfloat16() {
 #endif
 }
 
-// All layers over the candidates of each user: x (R, D) in place.
-void mfalcon_score(const Model* model, const User* users, int num_users, float* x, int threads) {
+// The candidates of each user -> their logits. False, and nothing done: one is none of the items.
+bool mfalcon_score(const Model* model, const User* users, int num_users, int threads) {
+  for (const User* u = users; u < users + num_users; ++u)
+    for (const int64_t* item = u->items; item < u->items + u->num_rows; ++item)
+      if (*item < 0 || *item >= model->num_items) return false;
 #if defined(MFALCON_BF16)
-  if (model->is_bfloat16) return score<BFloat16>(*model, users, num_users, x, threads);
+  if (model->is_bfloat16) {
+    score<BFloat16>(*model, users, num_users, threads);
+    return true;
+  }
 #endif
-  score<Float32>(*model, users, num_users, x, threads);
+  score<Float32>(*model, users, num_users, threads);
+  return true;
 }
 
 // All layers over event rows `start` to `stop` of each user: fills their pages, and writes the

@@ -8,6 +8,7 @@ everything else.
 from __future__ import annotations
 
 import ctypes
+from array import array
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from ctypes import c_void_p
@@ -31,6 +32,7 @@ class NativeStack:
     ) -> None:
         self.name = f"native ({instructions})"
         self._lib, self._width = lib, network.config.d_model
+        self._num_actions = len(network.config.actions)
         self._network = PackedNetwork(network, dtype)
 
     @classmethod
@@ -49,23 +51,27 @@ class NativeStack:
         return nullcontext()
 
     def encode(self, x: Tensor, users: Sequence[EventRows]) -> Tensor:
-        records = _records(users)
-        for record, user in zip(records, users, strict=True):
+        assert x.is_contiguous()
+        call = _Call(users)
+        for record, user in zip(call.records, users, strict=True):
             record.start, record.stop, record.is_live = user.start, user.stop, user.is_live
         last = torch.empty(len(users), self._width)
-        self._lib.mfalcon_encode(
-            *self._arguments(records, x), c_void_p(last.data_ptr()), torch.get_num_threads()
-        )
+        addresses = map(c_void_p, (x.data_ptr(), last.data_ptr()))
+        self._lib.mfalcon_encode(*self._arguments(call), *addresses, torch.get_num_threads())
         return last
 
-    def score(self, x: Tensor, users: Sequence[CandidateRows]) -> Tensor:
-        self._lib.mfalcon_score(*self._arguments(_records(users), x), torch.get_num_threads())
-        return x
+    def score(self, users: Sequence[CandidateRows]) -> list[Tensor]:
+        call = _Call(users)
+        logits = [torch.empty(user.count, self._num_actions) for user in users]
+        for record, user, room in zip(call.records, users, logits, strict=True):
+            assert user.items.is_contiguous()
+            record.items, record.logits = user.items.data_ptr(), room.data_ptr()
+        if not self._lib.mfalcon_score(*self._arguments(call), torch.get_num_threads()):
+            raise IndexError("a candidate is none of the network's items")
+        return logits
 
-    def _arguments(self, records: ctypes.Array[UserRecord], x: Tensor) -> tuple[object, ...]:
-        assert x.is_contiguous()
-        network = ctypes.byref(self._network.record)
-        return network, records, len(records), c_void_p(x.data_ptr())
+    def _arguments(self, call: _Call) -> tuple[object, ...]:
+        return ctypes.byref(self._network.record), call.records, len(call.records)
 
 
 def _runs(config: HSTUConfig) -> bool:
@@ -73,14 +79,17 @@ def _runs(config: HSTUConfig) -> bool:
     return config.attention == "silu" and not config.ffn_multiple and num_buckets <= _MOST_BUCKETS
 
 
-def _records(users: Sequence[EventRows | CandidateRows]) -> ctypes.Array[UserRecord]:
-    """What both calls tell of a user; valid while `users` live."""
-    records, first = (UserRecord * len(users))(), 0
-    for record, user in zip(records, users, strict=True):
-        pages = user.rows.pages
-        record.pages = (c_void_p * len(pages))(*[page.address for page in pages])
-        record.times, record.now = user.timestamps.data_ptr(), user.request_time
-        record.num_events = len(user.timestamps)
-        record.first, record.num_rows = first, user.count
-        first += user.count
-    return records
+class _Call:
+    """What both calls tell of users; valid while they and it live."""
+
+    def __init__(self, users: Sequence[EventRows | CandidateRows]) -> None:
+        self.records, first = (UserRecord * len(users))(), 0
+        self._addresses = []
+        for record, user in zip(self.records, users, strict=True):
+            addresses = array("Q", [page.address for page in user.rows.pages])
+            self._addresses.append(addresses)
+            record.pages, _ = addresses.buffer_info()
+            record.times, record.now = user.timestamps.data_ptr(), user.request_time
+            record.num_events = user.timestamps.shape[0]
+            record.first, record.num_rows = first, user.count
+            first += user.count
