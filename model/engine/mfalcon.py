@@ -44,7 +44,7 @@ class CandidateScorer:
         if not self._has_tasks:  # retrieval alone: there is no candidate row to read
             return [torch.empty(len(batch.candidates), 0) for batch in batches]
         users = [
-            CandidateRows(user.rows, user.history.timestamps, user.request_time, candidates)
+            CandidateRows(user.rows, user.history, user.request_time, candidates)
             for user, candidates in ((b.user, b.candidates) for b in batches)
         ]
         return self._stack.score(users)

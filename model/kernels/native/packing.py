@@ -6,7 +6,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from model.config import NO_ACTION
 from model.kernels.native.records import LayerRecord, ModelRecord
 from model.kernels.pages import PAGE_ROWS, numbers_per_word
 from model.network.hstu import HSTU
@@ -40,28 +39,32 @@ class PackedNetwork:
             divisor=0.0 if config.divisor == "count" else config.divisor,
             boundaries=self._address(boundaries),
             layers=(LayerRecord * len(blocks))(*map(self._layer, blocks)),
-            **self._around_candidates(network),
+            **self._around(network),
         )
 
-    def _around_candidates(self, network: HSTU) -> dict[str, Any]:
-        """Their input rows and what is read off them, in float32; nothing for a network that has
-        none."""
-        head, actions = network.action_head, network.actions
-        if head is None or actions is None:
-            return {}
-        parts = {"items": network.items.weight, "no_action": actions.weight[NO_ACTION]}
-        if network.positions is not None:
-            parts["positions"] = network.positions.weight
+    def _around(self, network: HSTU) -> dict[str, Any]:
+        """What is around the layers, in float32."""
+        config, head = network.config, network.action_head
+        parts = {"items": network.items.weight, "age_boundaries": network.age_buckets.boundaries}
+        tables = {"actions": network.actions, "positions": network.positions, "ages": network.ages}
+        parts |= {name: table.weight for name, table in tables.items() if table is not None}
         if isinstance(network.final_norm, nn.LayerNorm):
             parts |= _scale_and_shift("final", network.final_norm)
-        for name, linear in (("hidden", head.hidden), ("logits", head.logits)):
-            parts[name] = _panels(linear.weight.T, torch.float32)
-            parts[f"{name}_shift"] = _padded(linear.bias)
+        if head is not None:
+            for name, linear in (("hidden", head.hidden), ("logits", head.logits)):
+                parts[name] = _panels(linear.weight.T, torch.float32)
+                parts[f"{name}_shift"] = _padded(linear.bias)
         return {name: self._address(part) for name, part in parts.items()} | {
-            "num_items": network.config.num_items,
-            "num_actions": len(network.config.actions),
-            "num_positions": network.config.max_positions,
+            "num_items": config.num_items,
+            "num_actions": 1 + len(config.actions),
+            "num_positions": config.max_positions,
+            "num_age_boundaries": len(network.age_buckets.boundaries),
+            "num_logits": len(config.actions),
+            "query_width": config.d_model + config.item_bias,
+            "positions_from_end": config.positions == "end",
+            "query_is_unit": config.similarity == "cosine",
             "item_scale": network.item_scale,
+            "similarity_eps": config.similarity_eps,
         }
 
     def _layer(self, block: HSTULayer) -> LayerRecord:

@@ -31,19 +31,20 @@ class ModelRecord(Structure):
         ("boundaries", c_void_p),
         ("layers", POINTER(LayerRecord)),
         ("num_items", c_int64),
-        *_fields(c_int32, "num_actions num_positions"),
-        ("item_scale", c_float),
+        *_fields(c_int32, "num_actions num_positions num_age_boundaries num_logits query_width"),
+        *_fields(c_int32, "positions_from_end query_is_unit"),
+        *_fields(c_float, "item_scale similarity_eps"),
         *_fields(
             c_void_p,
-            "items no_action positions final_scale final_shift hidden hidden_shift "
-            "logits logits_shift",
+            "items actions positions ages age_boundaries final_scale final_shift "
+            "hidden hidden_shift logits logits_shift",
         ),
     ]
 
 
 class UserRecord(Structure):
     _fields_ = [
-        *_fields(c_void_p, "pages times items logits"),
+        *_fields(c_void_p, "pages times items actions out"),
         ("now", c_int64),
         *_fields(c_int32, "num_events start stop first num_rows is_live"),
     ]
@@ -66,5 +67,5 @@ def load(name: str) -> ctypes.CDLL | None:
     lib.mfalcon_sources.restype = c_char_p
     if lib.mfalcon_sources() != digest().encode():
         return None
-    lib.mfalcon_encode.restype, lib.mfalcon_score.restype = None, c_bool
+    lib.mfalcon_encode.restype = lib.mfalcon_score.restype = c_bool
     return lib

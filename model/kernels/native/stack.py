@@ -1,4 +1,4 @@
-"""Owns the compiled stack's calls: rows and users in, addresses handed over, outputs out.
+"""Owns the compiled stack's calls: users in, addresses handed over, outputs out.
 
 What happens per row happens in `stack.cpp`. It runs SiLU attention without a feed-forward part on a
 CPU, in float32, and in bfloat16 where the processor multiplies that; plain tensor operations run
@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import ctypes
 from array import array
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from ctypes import c_void_p
 
 import torch
 from torch import Tensor
@@ -31,9 +30,10 @@ class NativeStack:
         self, network: HSTU, dtype: torch.dtype, instructions: str, lib: ctypes.CDLL
     ) -> None:
         self.name = f"native ({instructions})"
-        self._lib, self._width = lib, network.config.d_model
-        self._num_actions = len(network.config.actions)
+        self._lib = lib
         self._network = PackedNetwork(network, dtype)
+        self._num_logits = self._network.record.num_logits
+        self._query_width = self._network.record.query_width
 
     @classmethod
     def of(cls, network: HSTU, dtype: torch.dtype) -> NativeStack | None:
@@ -50,28 +50,30 @@ class NativeStack:
     def capturing(self) -> AbstractContextManager[None]:
         return nullcontext()
 
-    def encode(self, x: Tensor, users: Sequence[EventRows]) -> Tensor:
-        assert x.is_contiguous()
+    def encode(self, users: Sequence[EventRows]) -> Tensor:
         call = _Call(users)
-        for record, user in zip(call.records, users, strict=True):
+        queries = torch.empty(len(users), self._query_width)
+        for record, user, query in zip(call.records, users, queries, strict=True):
+            history = user.history
+            record.items, record.actions = history.items.data_ptr(), history.actions.data_ptr()
             record.start, record.stop, record.is_live = user.start, user.stop, user.is_live
-        last = torch.empty(len(users), self._width)
-        addresses = map(c_void_p, (x.data_ptr(), last.data_ptr()))
-        self._lib.mfalcon_encode(*self._arguments(call), *addresses, torch.get_num_threads())
-        return last
+            record.out = query.data_ptr()
+        self._run(self._lib.mfalcon_encode, call)
+        return queries
 
     def score(self, users: Sequence[CandidateRows]) -> list[Tensor]:
         call = _Call(users)
-        logits = [torch.empty(user.count, self._num_actions) for user in users]
-        for record, user, room in zip(call.records, users, logits, strict=True):
+        logits = [torch.empty(user.count, self._num_logits) for user in users]
+        for record, user, out in zip(call.records, users, logits, strict=True):
             assert user.items.is_contiguous()
-            record.items, record.logits = user.items.data_ptr(), room.data_ptr()
-        if not self._lib.mfalcon_score(*self._arguments(call), torch.get_num_threads()):
-            raise IndexError("a candidate is none of the network's items")
+            record.items, record.out = user.items.data_ptr(), out.data_ptr()
+        self._run(self._lib.mfalcon_score, call)
         return logits
 
-    def _arguments(self, call: _Call) -> tuple[object, ...]:
-        return ctypes.byref(self._network.record), call.records, len(call.records)
+    def _run(self, function: Callable[..., bool], call: _Call) -> None:
+        network, records = ctypes.byref(self._network.record), call.records
+        if not function(network, records, len(records), torch.get_num_threads()):
+            raise IndexError("an item or an action is none of the network's")
 
 
 def _runs(config: HSTUConfig) -> bool:
@@ -89,7 +91,8 @@ class _Call:
             addresses = array("Q", [page.address for page in user.rows.pages])
             self._addresses.append(addresses)
             record.pages, _ = addresses.buffer_info()
-            record.times, record.now = user.timestamps.data_ptr(), user.request_time
-            record.num_events = user.timestamps.shape[0]
+            times = user.history.timestamps
+            record.times, record.now = times.data_ptr(), user.request_time
+            record.num_events = times.shape[0]
             record.first, record.num_rows = first, user.count
             first += user.count

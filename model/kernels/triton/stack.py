@@ -11,7 +11,13 @@ import torch
 from torch import Tensor
 
 from model.config import HSTUConfig
-from model.kernels.stack import CandidateRows, EventRows, action_logits, candidate_inputs
+from model.kernels.stack import (
+    CandidateRows,
+    EventRows,
+    action_logits,
+    candidate_inputs,
+    event_inputs,
+)
 from model.kernels.triton.capture import Capture, CudaCapture
 from model.kernels.triton.launch import LARGEST_HEAD, MOST_BUCKETS, Kernels
 from model.kernels.triton.layers import own_layers
@@ -56,9 +62,11 @@ class TritonStack:
         with self._encodes.capturing(), self._scores.capturing():
             yield
 
-    def encode(self, x: Tensor, users: Sequence[EventRows]) -> Tensor:
+    def encode(self, users: Sequence[EventRows]) -> Tensor:
+        network, x = self._network, event_inputs(self._network, users)
         block_rows = self._kernels.block_rows(max(user.count for user in users))
-        return self._encodes(x, event_sheet(users, block_rows))
+        out = self._encodes(x, event_sheet(users, block_rows))
+        return network.retrieval.prepare(network.final_norm(out))
 
     def score(self, users: Sequence[CandidateRows]) -> list[Tensor]:
         network, x = self._network, candidate_inputs(self._network, users)
