@@ -54,10 +54,9 @@ class NativeStack:
         call = _Call(users)
         queries = torch.empty(len(users), self._query_width)
         for record, user, query in zip(call.records, users, queries, strict=True):
-            history = user.history
-            record.items, record.actions = history.items.data_ptr(), history.actions.data_ptr()
+            record.items, record.actions = map(_address, (user.history.items, user.history.actions))
             record.start, record.stop, record.is_live = user.start, user.stop, user.is_live
-            record.out = query.data_ptr()
+            record.out = _address(query)
         self._run(self._lib.mfalcon_encode, call)
         return queries
 
@@ -65,8 +64,7 @@ class NativeStack:
         call = _Call(users)
         logits = [torch.empty(user.count, self._num_logits) for user in users]
         for record, user, out in zip(call.records, users, logits, strict=True):
-            assert user.items.is_contiguous()
-            record.items, record.out = user.items.data_ptr(), out.data_ptr()
+            record.items, record.out = _address(user.items), _address(out)
         self._run(self._lib.mfalcon_score, call)
         return logits
 
@@ -92,7 +90,12 @@ class _Call:
             self._addresses.append(addresses)
             record.pages, _ = addresses.buffer_info()
             times = user.history.timestamps
-            record.times, record.now = times.data_ptr(), user.request_time
-            record.num_events = times.shape[0]
+            record.times, record.num_events = _address(times), times.shape[0]
+            record.now = user.request_time
             record.first, record.num_rows = first, user.count
             first += user.count
+
+
+def _address(numbers: Tensor) -> int:
+    assert numbers.is_contiguous()
+    return numbers.data_ptr()
