@@ -21,7 +21,7 @@ from rich.console import Console
 from loadtests.catalogue import Catalogue
 from loadtests.summary import Answer, AnswerError, Recorder
 from loadtests.target import TargetError, check_target
-from loadtests.traffic import Traffic
+from loadtests.traffic import RETURNING, Traffic
 
 # Longer than any deadline of the service: a request is answered or failed, never lost.
 REQUEST_TIMEOUT_S = 10.0
@@ -44,12 +44,12 @@ class ReturningUser(FastHttpUser):
 
     @task
     def recommend(self) -> None:
-        visit = self.traffic.begin()
+        visit = self.traffic.begin(RETURNING)
         if visit is None:
             raise StopUser
         accepted = False
         try:
-            accepted = self._send(dict(visit.request))
+            accepted = self._send(dict(visit.body))
         finally:
             self.traffic.end(visit, accepted=accepted)
 
