@@ -7,9 +7,11 @@ import typer
 
 from loadtests.cli.gate import gate
 from loadtests.cli.locust import locust
+from loadtests.cli.replay import replay
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 app.command()(locust)
+app.command()(replay)
 app.command()(gate)
 
 if __name__ == "__main__":

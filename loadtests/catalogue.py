@@ -24,6 +24,8 @@ class Catalogue:
     max_events: int | None = None
     max_candidates: int | None = None
     max_batch_users: int | None = None
+    retrieval_candidates: int | None = None
+    """Items that are scored of the catalogue, where a request names no candidates."""
 
     @classmethod
     def fetch(cls, host: str) -> Self:
@@ -57,6 +59,7 @@ class Catalogue:
             max_events=_limit(limits, "max_events"),
             max_candidates=_limit(limits, "max_candidates"),
             max_batch_users=_limit(limits, "max_batch_users"),
+            retrieval_candidates=_limit(info, "retrieval_candidates"),
         )
 
 
