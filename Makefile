@@ -47,7 +47,7 @@ unit: $(VENV)/.test  ## All tests, a real Valkey or Redis included
 	$(BIN)/pytest
 
 load: $(VENV)/.test  ## 30 s of Locust against the running service
-	$(BIN)/python -m loadtests
+	$(BIN)/python -m loadtests locust
 
 bench: $(VENV)/.serve  ## The engine against the arithmetic and full forwards, in minutes
 	$(BIN)/mfalcon bench engine

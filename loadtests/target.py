@@ -1,11 +1,14 @@
-"""Where a load may be pointed.
+"""Where a load may be pointed, and the key that it is let in by.
 
-Owns the check of the address and the error of a target that is no good. Never sends anything, so
-the command line can import it before Locust patches the process.
+Owns the check of the address and the error of a target that is no good. Never sends anything, and
+never shows the key.
 """
 
+import os
 from ipaddress import ip_address
 from urllib.parse import urlsplit
+
+KEY_VARIABLE = "MFALCON_LOAD_API_KEY"
 
 
 class TargetError(ValueError):
@@ -27,6 +30,12 @@ def check_target(url: str, *, allow_remote: bool) -> str:
             "pass --allow-remote if this one is yours"
         )
     return url.rstrip("/")
+
+
+def key_headers() -> dict[str, str]:
+    """The API key of the environment, as the service takes it; nothing where none is set."""
+    key = os.environ.get(KEY_VARIABLE)
+    return {"Authorization": f"Bearer {key}"} if key else {}
 
 
 def _is_loopback(hostname: str) -> bool:
