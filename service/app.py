@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from fastapi import FastAPI
 from fastapi.responses import FileResponse
+from fastapi.routing import APIRoute
 from starlette.middleware.cors import CORSMiddleware
 
 from service.api import admin, document, problems
@@ -15,6 +16,7 @@ from service.api.disconnects import Disconnects
 from service.api.guard import Guard
 from service.api.middleware import BodyLimit, RequestScope
 from service.api.routes import router
+from service.api.shedding import SHED, Shedding
 from service.runtime import Runtime
 from service.settings import Settings, split_origins
 
@@ -52,6 +54,8 @@ def create_app(settings: Settings, tracing: "Tracing | None" = None) -> FastAPI:
     clients = settings.client_keys()
     document.install(app, needs_keys=bool(clients))
     app.add_middleware(Disconnects)
+    (route,) = (each for each in router.routes if isinstance(each, APIRoute) and each.path == SHED)
+    app.add_middleware(Shedding, runtime=runtime, route=route)
     app.add_middleware(
         BodyLimit,
         max_bytes=settings.max_body_bytes,

@@ -33,7 +33,7 @@ from service.schemas import (
     RecommendRequest,
     RecommendResponse,
 )
-from service.serving import Ask, Served, Serving
+from service.serving import Ask, Served, Serving, Size
 from service.settings import Settings
 from service.shadow import Shadow
 from service.states import UserStates
@@ -86,6 +86,19 @@ class Recommender:
     def model(self) -> ModelInfo:
         return self._answering.model
 
+    def is_busy(self, client: str) -> bool:
+        """Whether a request that came now would wait for the engine."""
+        return self._thread.wait_s(client) > 0
+
+    def require_room(self, size: Size, deadline: Deadline, client: str) -> None:
+        """
+        Raises:
+            Overloaded, NotReady: such a request can not be answered by the deadline, as far as can
+                be told.
+        """
+        work = self._serving.expected_work(size)
+        self._thread.require_room(work, self._margin.before(deadline), client)
+
     async def recommend(
         self,
         request: RecommendRequest,
@@ -101,8 +114,7 @@ class Recommender:
         """
         began = time.monotonic()
         # First: what is refused is to cost next to nothing.
-        work = self._serving.expected_work(request)
-        self._thread.require_room(work, self._margin.before(deadline), client)
+        self.require_room(Size.of(request), deadline, client)
         offer = self._offer(request.events, request.history_mode)
         candidates, missing = self._candidates(request)
         ask = Ask(request, offer, candidates, deadline, client)

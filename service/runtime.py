@@ -5,6 +5,7 @@ Never touched by import: `begin` lets it be built, `stop` takes it down in order
 
 import asyncio
 import contextlib
+import gc
 import os
 import sys
 from importlib.metadata import version
@@ -93,6 +94,9 @@ class Runtime:
         with model.engine.capturing():
             await warm_up(model.engine, model.thread, settings)
         model.publish()
+        # What exists by now, modules for the most part, stays. Walking through it, as the garbage
+        # collector does again and again, would stop everything for a tenth of a second.
+        gc.freeze()
         self.lifecycle.enter(Phase.READY)
         self._status.begin()
         _log.info("ready", **_told(model, settings))
@@ -122,6 +126,7 @@ class Runtime:
         self._model = new
         new.publish()
         self._retiring = asyncio.create_task(self._retire(old))
+        self._retiring.add_done_callback(_sweep)
         _log.info("reloaded", **_told(new, self.settings))
         return old.recommender.model, new.recommender.model
 
@@ -177,6 +182,7 @@ class Runtime:
             await asyncio.to_thread(self._embedded.stop)
         if self._tracing is not None:
             await self._tracing.close()
+        gc.unfreeze()
         self.lifecycle.enter(Phase.STOPPED)
 
     @property
@@ -248,6 +254,13 @@ class Runtime:
         )
         self._watch.begin(store)
         return store
+
+
+def _sweep(_: object) -> None:
+    """Let the garbage collector see, once, what it was kept off: a checkpoint was let go."""
+    gc.unfreeze()
+    gc.collect()
+    gc.freeze()
 
 
 def num_engine_threads() -> int:

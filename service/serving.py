@@ -6,6 +6,7 @@ Never translates ids and never makes answers.
 import asyncio
 import time
 from dataclasses import dataclass, replace
+from typing import Self
 
 from torch import Tensor
 
@@ -38,6 +39,21 @@ class Ask:
     candidates: Tensor | None
     deadline: Deadline
     client: str
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """What admission knows of a request."""
+
+    num_events: int
+    num_candidates: int | None  # None: those that retrieval brings
+    num_results: int
+
+    @classmethod
+    def of(cls, request: RecommendRequest) -> Self:
+        candidates = request.candidates
+        num_candidates = None if candidates is None else len(candidates)
+        return cls(len(request.events), num_candidates, request.num_results)
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,11 +158,11 @@ class Serving:
         self._count_source(confirmed.loaded, applied)
         return Served(job, ranking, confirmed.loaded, applied, cache_s, confirmed.is_saved)
 
-    def expected_work(self, request: RecommendRequest) -> Work:
+    def expected_work(self, size: Size) -> Work:
         """Of a user whose state is held; told without a look at what the request asks for."""
-        candidates = request.candidates
-        count = self._num_retrieved(request) if candidates is None else len(candidates)
-        return Work(len(request.events) + 1, count)
+        count = size.num_candidates
+        retrieved = max(size.num_results, self._min_retrieved)
+        return Work(size.num_events + 1, retrieved if count is None else count)
 
     def job(self, ask: Ask, loaded: Loaded, applied: Applied) -> RankJob:
         request = ask.request

@@ -5,9 +5,8 @@ Owns the options and what is printed. Never sends anything itself.
 
 import asyncio
 import json
-import shlex
-import sys
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from secrets import token_hex
 from typing import Annotated
@@ -28,8 +27,8 @@ from loadtests.cli.output import (
     fail,
     tell,
 )
-from loadtests.place import commit, machine
-from loadtests.record import Record, Recorder, RecordError, Run
+from loadtests.cli.recording import FolderOption, begin
+from loadtests.record import Mark, Record, Recorder
 from loadtests.replay.client import Client
 from loadtests.replay.log import Log, LogError
 from loadtests.replay.offline import evaluate
@@ -39,6 +38,16 @@ from loadtests.replay.result import Result
 from loadtests.slo import DEFAULT, SloError, judge, load
 from loadtests.summary import Summary
 from loadtests.target import TargetError
+from loadtests.watch import watching
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How a log is played."""
+
+    last: int
+    pace: Pace
+    budget_ms: float | None
 
 
 def replay(
@@ -58,70 +67,66 @@ def replay(
         Path | None,
         typer.Option(help="the checkpoint that is served: HR@10 must be that of its evaluation"),
     ] = None,
-    folder: Annotated[
-        Path | None, typer.Option(help="where the run is recorded; runs/replay-TIME")
-    ] = None,
+    folder: FolderOption = None,
     slo: SloOption = DEFAULT,
     output: OutputOption = Output.TABLE,
     allow_remote: RemoteOption = False,
 ) -> None:
     """Ask before each of the last events of each user, tell it after, and count the hits."""
     host = checked_host(host, allow_remote=allow_remote)
-    folder = folder or Path("runs") / time.strftime("replay-%Y%m%d-%H%M%S")
     try:
         bounds = load(slo)
         log = Log.read(data).of(users, seed)
         catalogue = Catalogue.fetch(host)
-        run = Run(
-            title=f"replay of {data.name}, {len(log.users)} users",
-            command=shlex.join(["python", "-m", "loadtests", *sys.argv[1:]]),
-            began=time.time(),
-            budget_ms=budget_ms,
-            machine=machine(),
-            commit=commit(),
-        )
-        recorder = Recorder.begin(folder, run)
-        try:
-            client = Client(host, recorder, budget_ms)
-            pace = Pace(speed_up=speed_up, users_at_once=users_at_once)
-            outcomes = asyncio.run(_played(client, catalogue, log, last, pace))
-        finally:
-            recorder.close()
-        found = None if offline is None else evaluate(offline, data, log.users, last)
-        record = Record.load(folder)
     except (SloError, LogError) as error:
         fail(str(error), code=2)
-    except (TargetError, RecordError, PlayError) as error:
+    except TargetError as error:
         fail(str(error))
+    title = f"replay of {data.name}, {len(log.users)} users"
+    folder, recorder = begin(title, "replay", folder, budget_ms)
+    options = Options(last, Pace(speed_up=speed_up, users_at_once=users_at_once), budget_ms)
+    try:
+        outcomes = asyncio.run(_played(host, catalogue, recorder, log, options))
+        found = None if offline is None else evaluate(offline, data, log.users, last)
+    except LogError as error:
+        fail(str(error), code=2)
+    except PlayError as error:
+        fail(str(error))
+    finally:
+        recorder.close()
+    record = Record.load(folder)
     result = Result.of(outcomes, found)
-    _print(result, Summary.of(record), f"{run.title} at {host}, {folder}", output)
+    _print(result, Summary.of(record), f"{title} at {host}, {folder}", output)
     if problem := result.problem():
         fail(problem)
     tell(judge(record, bounds))
 
 
 async def _played(
-    client: Client, catalogue: Catalogue, log: Log, last: int, pace: Pace
+    host: str, catalogue: Catalogue, recorder: Recorder, log: Log, options: Options
 ) -> list[Outcome]:
     """
     Raises:
         PlayError: the service does not take events.
     """
-    steps = log.steps(last)
+    steps = log.steps(options.last)
     outcomes: list[Outcome] = []
     columns = (*Progress.get_default_columns(), MofNCompleteColumn())
+    began_s = time.perf_counter()
+    client = Client(host, recorder, budget_ms=options.budget_ms, began_s=began_s)
     player = Player(client, catalogue, run_id=token_hex(4))
-    async with client:
-        with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-            bar = progress.add_task("replay", total=len(steps))
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        bar = progress.add_task("replay", total=len(steps))
 
-            def played(outcome: Outcome) -> None:
-                outcomes.append(outcome)
-                progress.advance(bar)
+        def played(outcome: Outcome) -> None:
+            outcomes.append(outcome)
+            progress.advance(bar)
 
+        async with client, watching(host, recorder, began_s):
             try:
-                await player.tell_past(log, last, pace.users_at_once)
-                await player.play(steps, pace, played)
+                await player.tell_past(log, options.last, options.pace.users_at_once)
+                recorder.mark(Mark(at_s=0, until_s=client.now_s, name="histories told"))
+                await player.play(steps, options.pace, played)
             except ExceptionGroup as group:
                 raise group.exceptions[0] from group
     return outcomes

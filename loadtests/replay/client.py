@@ -18,9 +18,11 @@ ANSWER_S: Final = 10.0
 
 
 class Client:
-    """Times are seconds since `begin`, or since it was made."""
+    """Times are seconds since `began_s`, the run's beginning, of `time.perf_counter`."""
 
-    def __init__(self, host: str, recorder: Recorder, budget_ms: float | None) -> None:
+    def __init__(
+        self, host: str, recorder: Recorder, *, budget_ms: float | None, began_s: float
+    ) -> None:
         headers = key_headers()
         if budget_ms is not None:
             headers["X-Request-Timeout-Ms"] = f"{budget_ms}"
@@ -31,17 +33,13 @@ class Client:
             trust_env=False,
             limits=httpx.Limits(max_connections=None),
         )
-        self._recorder = recorder
-        self.begin()
+        self._recorder, self._began_s = recorder, began_s
 
     async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(self, *_: object) -> None:
         await self._http.aclose()
-
-    def begin(self) -> None:
-        self._began_s = time.perf_counter()
 
     @property
     def now_s(self) -> float:

@@ -74,7 +74,7 @@ class Player:
         free = asyncio.Semaphore(pace.users_at_once)
         turns = {step.user: asyncio.Lock() for step in steps}
         first = steps[0].event["timestamp"]
-        self._client.begin()
+        since_s = self._client.now_s
 
         async def play(step: Step, due_s: float | None) -> None:
             try:
@@ -87,7 +87,7 @@ class Player:
             for step in steps:
                 due_s = None
                 if pace.speed_up is not None:
-                    due_s = (step.event["timestamp"] - first) / pace.speed_up
+                    due_s = since_s + (step.event["timestamp"] - first) / pace.speed_up
                     await asyncio.sleep(max(0.0, due_s - self._client.now_s))
                 await free.acquire()
                 group.create_task(play(step, due_s))

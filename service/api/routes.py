@@ -1,6 +1,5 @@
 """Owns the routes: each takes typed input, calls the recommender, and returns a typed answer."""
 
-import math
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Request, Response
@@ -8,10 +7,11 @@ from fastapi.responses import JSONResponse
 from prometheus_client import CONTENT_TYPE_LATEST
 
 from cache import StoreUnavailable
+from service.api.budget import deadline_of
 from service.api.bulk import each
 from service.api.problems import responses
 from service.deadline import Deadline
-from service.errors import InvalidRequest, NotReady, UnknownUser
+from service.errors import NotReady, UnknownUser
 from service.runtime import Runtime
 from service.schemas import (
     DeleteResponse,
@@ -174,21 +174,5 @@ def _client(request: Request) -> str:
 
 
 def _deadline(request: Request, budget_ms: float | None) -> Deadline:
-    """The least of the body's budget, the header's and the server's, from the first byte in."""
-    budgets = [_runtime(request).settings.max_budget_ms]
-    if budget_ms is not None:
-        budgets.append(budget_ms)
-    header = request.headers.get("x-request-timeout-ms")
-    if header is not None:
-        budgets.append(_positive_ms(header))
-    return Deadline.after_ms(min(budgets), since_s=request.state.began_s)
-
-
-def _positive_ms(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not (math.isfinite(value) and value > 0):
-        raise InvalidRequest("X-Request-Timeout-Ms is not a positive number of milliseconds")
-    return value
+    max_budget_ms = _runtime(request).settings.max_budget_ms
+    return deadline_of(request.scope, max_budget_ms, budget_ms)

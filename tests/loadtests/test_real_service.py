@@ -17,7 +17,6 @@ from tests.loadtests.replay.archive import NUM_MOVIES, write_archive
 from tests.service.builders import make_checkpoint, single_thread
 
 Serve = Callable[..., str]
-SLOW = [sys.executable, "-m", "tests.loadtests.slow_service", "0.3"]
 KEY = "a-key-of-the-load-test-0123456789"
 
 
@@ -50,7 +49,9 @@ def locust(url: str, folder: Path, *options: str) -> tuple[str, ...]:
 
 
 def test_the_gate_fails_a_service_with_a_slow_engine(serve: Serve, tmp_path: Path) -> None:
-    url, slo = serve(program=SLOW), tmp_path / "slo.toml"
+    brake, slo = tmp_path / "brake", tmp_path / "slo.toml"
+    url = serve(program=[sys.executable, "-m", "tests.loadtests.slow_service", str(brake)])
+    brake.touch()
     slo.write_text('[recommend]\np50_ms = "<= 250"\n')
     done = run(*locust(url, tmp_path / "run", "--users", "2", "--slo", str(slo)))
     assert done.returncode == 1, done.stdout + done.stderr

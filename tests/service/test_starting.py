@@ -1,6 +1,7 @@
 """While the checkpoint loads, probes are answered and requests refused; then they are served."""
 
 import asyncio
+import gc
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -98,6 +99,16 @@ async def test_why_it_could_not_start_is_told(
         with pytest.raises(CheckpointError):
             await app.state.runtime.started()
     assert isinstance(app.state.runtime.failure, CheckpointError)
+
+
+async def test_what_is_there_from_the_start_is_no_matter_of_the_garbage_collectors(
+    small: Settings,
+) -> None:
+    app = create_app(small)
+    async with app.router.lifespan_context(app):
+        await app.state.runtime.started()
+        assert gc.get_freeze_count() > 10_000
+    assert gc.get_freeze_count() == 0
 
 
 def test_a_port_that_is_taken_is_named() -> None:
