@@ -87,7 +87,6 @@ class Plan:
             "shape": self.shape.value,
             "run-folder": self.folder.absolute(),
             "stop-timeout": DRAIN_S,
-            "loglevel": "WARNING",
             "exit-code-on-error": 0,  # the gate decides
         }
         if self.budget_ms is not None:
@@ -102,7 +101,9 @@ class Plan:
         flags = [word for name, value in options.items() for word in (f"--{name}", f"{value}")]
         classes = [kind.class_name for kind in self.kinds]
         program = [sys.executable, "-m", "locust", "-f", "loadtests/locustfile.py"]
-        return [*program, "--headless", "--only-summary", "--allow-remote", *flags, *classes]
+        # Its tables are rounded: without its log, only what went wrong is told.
+        switches = ["--headless", "--only-summary", "--skip-log-setup", "--allow-remote"]
+        return [*program, *switches, *flags, *classes]
 
 
 def locust(
@@ -168,7 +169,6 @@ def locust(
 async def _driven(plan: Plan, recorder: Recorder) -> int:
     """Locust's exit code, once it has ended; a bar on a terminal's standard error meanwhile."""
     began_s = time.perf_counter()
-    # Its tables are rounded; what went wrong comes through.
     process = await asyncio.create_subprocess_exec(*plan.command(), cwd=ROOT, stdout=DEVNULL)
     ending = asyncio.create_task(process.wait())
     try:

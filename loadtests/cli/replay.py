@@ -95,7 +95,7 @@ def replay(
     finally:
         recorder.close()
     record = Record.load(folder)
-    result = Result.of(outcomes, found)
+    result = Result.of(outcomes, fingerprint=catalogue.fingerprint, offline=found)
     _print(result, Summary.of(record), f"{title} at {host}, {folder}", output)
     if problem := result.problem():
         fail(problem)

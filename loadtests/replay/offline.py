@@ -23,6 +23,7 @@ _LAST_WORDS = 400
 class Offline:
     """Its figures."""
 
+    fingerprint: str
     hit_rate: float
     gain: float
     num_targets: int
@@ -47,6 +48,7 @@ def evaluate(checkpoint: Path, data: Path, users: tuple[str, ...], num_last: int
 
 def _read(told: dict[str, Any]) -> Offline:
     return Offline(
+        fingerprint=told["fingerprint"],
         hit_rate=told["metrics"]["HR@10"],
         gain=told["metrics"]["NDCG@10"],
         num_targets=told["targets"],

@@ -17,6 +17,7 @@ from loadtests.replay.outcome import Calibration, Estimate, Outcome, calibration
 class Result:
     """Of all steps that were played."""
 
+    fingerprint: str  # of the checkpoint that is served
     num_events: int
     hit_rate: Estimate  # HR@10 over the whole catalogue, by retrieval score
     gain: Estimate  # NDCG@10, the same
@@ -26,9 +27,10 @@ class Result:
     offline: Offline | None
 
     @classmethod
-    def of(cls, outcomes: Sequence[Outcome], offline: Offline | None) -> Self:
+    def of(cls, outcomes: Sequence[Outcome], *, fingerprint: str, offline: Offline | None) -> Self:
         ranks, places = [each.rank for each in outcomes], [each.place for each in outcomes]
         return cls(
+            fingerprint=fingerprint,
             num_events=len(outcomes),
             hit_rate=hit_rate(ranks),
             gain=gain(ranks),
@@ -42,6 +44,11 @@ class Result:
         """Why it does not agree with the offline evaluation; None if it does, or there is none."""
         if self.offline is None:
             return None
+        if self.offline.fingerprint != self.fingerprint:
+            return (
+                f"the service serves another checkpoint ({self.fingerprint}) than was evaluated "
+                f"({self.offline.fingerprint})"
+            )
         if self.offline.num_targets != self.num_events:
             return f"{self.num_events} events were played, {self.offline.num_targets} evaluated"
         difference = abs(self.hit_rate.value - self.offline.hit_rate)
