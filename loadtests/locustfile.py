@@ -133,7 +133,8 @@ class ChosenShape(LoadTestShape):
     use_common_options = True
 
     _phase: Phase | None = None
-    _at_s = 0.0
+    _since_s: float | None = None  # the first phase, of `time.perf_counter`
+    _at_s = 0.0  # the phase, since the run began
 
     def tick(self) -> tuple[int, float] | None:
         assert self.runner is not None
@@ -141,19 +142,27 @@ class ChosenShape(LoadTestShape):
         planned = phases(
             Shape(options.shape), users=options.num_users or 1, seconds=options.run_time or 60
         )
-        now_s = self.get_run_time()  # type: ignore[no-untyped-call]
-        phase = next((each for each in planned if now_s < each.until_s), None)
-        if phase != self._phase:
-            self._mark_end()
-            self._phase = phase
-        return None if phase is None else (phase.users, SPAWN_PER_S)
+        if self._phase is None:
+            self._phase = planned[0]
+        elif self._since_s is None:
+            # Locust asks again when the first users are there, however long that took.
+            self._since_s = time.perf_counter()
+            self._at_s = self._since_s - Driver.began_s
+        else:
+            now_s = time.perf_counter() - self._since_s
+            phase = next((each for each in planned if now_s < each.until_s), None)
+            if phase != self._phase:
+                self._mark_end(self._phase)
+                if phase is None:
+                    return None
+                self._phase = phase
+        return self._phase.users, SPAWN_PER_S
 
-    def _mark_end(self) -> None:
-        """Of the phase before, as far as there was one: Locust may be later than planned."""
-        now_s = time.perf_counter() - getattr(Driver, "began_s", time.perf_counter())
-        if self._phase is not None:
-            name = f"{self._phase.name}: {self._phase.users} users"
-            Driver.recorder.mark(Mark(at_s=self._at_s, until_s=now_s, name=name))
+    def _mark_end(self, phase: Phase) -> None:
+        """As it came to be: Locust may be later than planned."""
+        now_s = time.perf_counter() - Driver.began_s
+        name = f"{phase.name}: {phase.users} users"
+        Driver.recorder.mark(Mark(at_s=self._at_s, until_s=now_s, name=name))
         self._at_s = now_s
 
 

@@ -27,6 +27,7 @@ class FakeService(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), Handler)
         self.broken = broken
         self.lock = Lock()
+        self.num_requests = 0
         self.num_events: dict[str, int] = {}
         self.last_timestamp: dict[str, int] = {}
 
@@ -35,6 +36,7 @@ class FakeService(ThreadingHTTPServer):
         return f"http://127.0.0.1:{self.server_address[1]}"
 
     def answer(self, path: str, request: dict[str, Any]) -> tuple[int, dict[str, Any]]:
+        self.num_requests += 1
         if self.broken:
             return 429, {"status": 429, "code": "overloaded"}
         if path == "/recommend/batch":
@@ -103,9 +105,14 @@ def running(*, broken: bool) -> Iterator[FakeService]:
 
 
 @pytest.fixture
-def service_url() -> Iterator[str]:
+def service() -> Iterator[FakeService]:
     with running(broken=False) as service:
-        yield service.url
+        yield service
+
+
+@pytest.fixture
+def service_url(service: FakeService) -> str:
+    return service.url
 
 
 @pytest.fixture
