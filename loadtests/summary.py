@@ -1,157 +1,139 @@
-"""What a run showed: raw latencies and the facts of every answer, and the table of them.
+"""What a run showed, read from its record: figures of its requests, and the table of them.
 
-Owns reading answers, counting them and the percentiles. Never sends anything.
-
-Latencies are kept as floats: Locust's own figures are rounded to whole milliseconds below
-100 ms, and to two digits above.
+Owns how the figures are counted. Never sends anything and never judges (slo).
 """
 
-import json
-import time
 from collections import Counter
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields
 from math import ceil
-from typing import Self
+from typing import Any, Final, Self
 
 from rich.table import Table
 
-MAX_FAILURE_RATIO = 0.01
+from loadtests.record import Record, Sample
 
+ALL: Final = "all"
+FAULTS: Final = "faults"
 
-class AnswerError(Exception):
-    """A request failed; the message is the reason it is counted under."""
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """What one successful answer says about itself."""
-
-    cache_status: str
-    reused_events: int
-    encoded_events: int
-    complete: bool
-
-    @classmethod
-    def parse(cls, status: int, body: bytes | None) -> Self:
-        """Read the answer to `POST /recommend`; raises AnswerError with the reason."""
-        try:
-            fields = json.loads(body or b"null")
-        except ValueError:
-            fields = None
-        if status != 200:
-            code = fields.get("code") if isinstance(fields, dict) else None
-            raise AnswerError(f"{status} {code}" if code else f"{status}")
-        match fields:
-            case {
-                "items": list(),
-                "complete": bool(complete),
-                "cache": {
-                    "status": str(cache_status),
-                    "reused_events": int(reused_events),
-                    "encoded_events": int(encoded_events),
-                },
-            }:
-                return cls(cache_status, reused_events, encoded_events, complete)
-        raise AnswerError("200 with an unknown body")
+_OK = 200
+_TOO_MANY = 429
+_SERVER_ERROR = 500
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Summary:
-    """The figures of one run. Ratios and percentiles are None where nothing was answered.
+class Figures:
+    """Of some requests; what can not be told is None. Shares are of 0 to 1.
 
     Percentiles are over answered requests: a quick refusal must not look like a quick answer.
     """
 
-    elapsed_s: float
     requests: int
-    failures: int
-    failure_reasons: dict[str, int]
-    requests_per_s: float
+    requests_per_s: float | None
+    failed: float | None  # share without the answer asked for, refused ones among them
+    errors: float | None  # share that the service failed: 5xx, or no whole answer
+    refused: float | None  # share of 429
     p50_ms: float | None
     p95_ms: float | None
     p99_ms: float | None
-    hit_ratio: float | None
-    cache_status: dict[str, int]
-    reused_events: int
-    encoded_events: int
-    complete_ratio: float | None
+    in_budget: float | None  # share answered within the run's budget
+    complete: float | None  # share of the answered
+    hit_ratio: float | None  # of the answers that tell of the cache
+    reused: float | None  # share of event rows that were not encoded again
 
-    def problem(self) -> str | None:
-        """Why the run does not pass, or None."""
-        if not self.requests:
-            return "no request was answered"
-        if self.failures > MAX_FAILURE_RATIO * self.requests:
-            reasons = ", ".join(f"{num} x {reason}" for reason, num in self.failure_reasons.items())
-            return f"{self.failures} of {self.requests} requests failed: {reasons}"
-        return None
-
-    def table(self, title: str) -> Table:
-        """The figures for people, for a rich console."""
-        total_events = self.reused_events + self.encoded_events
-        reused = self.reused_events / total_events if total_events else None
-        statuses = ", ".join(f"{status} {num:,}" for status, num in self.cache_status.items())
-        reasons = ", ".join(f"{num:,} x {reason}" for reason, num in self.failure_reasons.items())
-        table = Table("figure", "value", title=title, title_justify="left", min_width=64)
-        table.add_row("requests", f"{self.requests:,}")
-        table.add_row("failures", f"{self.failures:,}" + (f" ({reasons})" if reasons else ""))
-        table.add_row("requests/s", f"{self.requests_per_s:.1f}")
-        table.add_row("latency p50", _ms(self.p50_ms))
-        table.add_row("latency p95", _ms(self.p95_ms))
-        table.add_row("latency p99", _ms(self.p99_ms))
-        table.add_row(
-            "hit ratio", _percent(self.hit_ratio) + (f" ({statuses})" if statuses else "")
-        )
-        table.add_row("events reused", f"{self.reused_events:,} ({_percent(reused)})")
-        table.add_row("events encoded", f"{self.encoded_events:,}")
-        table.add_row("complete answers", _percent(self.complete_ratio))
-        return table
-
-
-class Recorder:
-    """Counts a run's requests as they end, and sums them up; the run begins with the recorder."""
-
-    def __init__(self, clock_s: Callable[[], float] = time.perf_counter) -> None:
-        self._clock_s = clock_s
-        self._started_s = clock_s()
-        self._latencies_ms: list[float] = []
-        self._cache_status: Counter[str] = Counter()
-        self._failure_reasons: Counter[str] = Counter()
-        self._reused_events = 0
-        self._encoded_events = 0
-        self._complete = 0
-
-    def answered(self, latency_ms: float, answer: Answer) -> None:
-        self._latencies_ms.append(latency_ms)
-        self._cache_status[answer.cache_status] += 1
-        self._reused_events += answer.reused_events
-        self._encoded_events += answer.encoded_events
-        self._complete += answer.complete
-
-    def failed(self, reason: str) -> None:
-        self._failure_reasons[reason] += 1
-
-    def summary(self) -> Summary:
-        """Sum up the run from its beginning until now."""
-        elapsed_s = self._clock_s() - self._started_s
-        latencies_ms = sorted(self._latencies_ms)
-        num_answered = len(latencies_ms)
-        num_failed = self._failure_reasons.total()
-        return Summary(
-            elapsed_s=elapsed_s,
-            requests=num_answered + num_failed,
-            failures=num_failed,
-            failure_reasons=dict(self._failure_reasons.most_common()),
-            requests_per_s=(num_answered + num_failed) / elapsed_s,
+    @classmethod
+    def of(cls, samples: Sequence[Sample], budget_ms: float | None) -> Self:
+        answered = [each for each in samples if is_answered(each)]
+        latencies_ms = sorted(each.latency_ms for each in answered)
+        cached = [each for each in answered if each.cache_status]
+        num_reused = sum(each.reused_events for each in cached)
+        num_rows = num_reused + sum(each.encoded_events for each in cached)
+        num_errors = sum(not each.status or each.status >= _SERVER_ERROR for each in samples)
+        num_in_budget = sum(latency_ms <= (budget_ms or 0) for latency_ms in latencies_ms)
+        return cls(
+            requests=len(samples),
+            requests_per_s=_per(len(samples), _lasted_s(samples)),
+            failed=_per(len(samples) - len(answered), len(samples)),
+            errors=_per(num_errors, len(samples)),
+            refused=_per(sum(each.status == _TOO_MANY for each in samples), len(samples)),
             p50_ms=percentile(latencies_ms, 50),
             p95_ms=percentile(latencies_ms, 95),
             p99_ms=percentile(latencies_ms, 99),
-            hit_ratio=self._cache_status["hit"] / num_answered if num_answered else None,
-            cache_status=dict(self._cache_status.most_common()),
-            reused_events=self._reused_events,
-            encoded_events=self._encoded_events,
-            complete_ratio=self._complete / num_answered if num_answered else None,
+            in_budget=None if budget_ms is None else _per(num_in_budget, len(samples)),
+            complete=_per(sum(each.complete for each in answered), len(answered)),
+            hit_ratio=_per(sum(each.cache_status == "hit" for each in cached), len(cached)),
+            reused=_per(num_reused, num_rows),
         )
+
+
+def is_answered(sample: Sample) -> bool:
+    """Whether the service did what it was asked, if perhaps not all of it in time."""
+    return sample.status == _OK and not sample.code
+
+
+def scopes(record: Record) -> dict[str, list[Sample]]:
+    """The samples of all requests, of each kind that was sent, and of those sent during faults."""
+    found = {ALL: record.samples}
+    for kind in sorted({each.kind for each in record.samples}):
+        found[kind] = [each for each in record.samples if each.kind == kind]
+    faults = [mark for mark in record.marks if mark.is_fault]
+    if faults:
+        found[FAULTS] = [
+            each
+            for each in record.samples
+            if any(mark.at_s <= each.at_s <= mark.until_s for mark in faults)
+        ]
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """The figures of each scope, and why requests failed."""
+
+    figures: dict[str, Figures]
+    failure_reasons: dict[str, int]
+    cache_status: dict[str, int]
+
+    @classmethod
+    def of(cls, record: Record) -> Self:
+        failed = (each for each in record.samples if not is_answered(each))
+        statuses = Counter(each.cache_status for each in record.samples if each.cache_status)
+        return cls(
+            figures={
+                scope: Figures.of(samples, record.run.budget_ms)
+                for scope, samples in scopes(record).items()
+            },
+            failure_reasons=dict(Counter(map(_reason, failed)).most_common()),
+            cache_status=dict(statuses.most_common()),
+        )
+
+    def as_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    def table(self, title: str) -> Table:
+        """The figures for people, a column for each scope."""
+        table = Table("", *self.figures, title=title, title_justify="left")
+        for column in table.columns[1:]:
+            column.justify = "right"
+        for name in (each.name for each in fields(Figures)):
+            values = [getattr(figures, name) for figures in self.figures.values()]
+            table.add_row(name, *(shown(name, value) for value in values))
+        for title, counts in (("failures", self.failure_reasons), ("cache", self.cache_status)):
+            if counts:
+                told = "\n".join(f"{num:,} x {what}" for what, num in counts.items())
+                table.add_row(title, told)
+        return table
+
+
+def shown(name: str, value: float | None) -> str:
+    """A figure for people: milliseconds, a count or rate, or a share."""
+    if value is None:
+        return "-"
+    if name.endswith("_ms"):
+        return f"{value:.2f}"
+    if name == "requests":
+        return f"{value:,}"
+    return f"{value:.1f}" if name.endswith("_per_s") else f"{100 * value:.2f}%"
 
 
 def percentile(ascending: Sequence[float], percent: int) -> float | None:
@@ -162,9 +144,14 @@ def percentile(ascending: Sequence[float], percent: int) -> float | None:
     return ascending[max(ceil(percent * len(ascending) / 100), 1) - 1]
 
 
-def _ms(value: float | None) -> str:
-    return "-" if value is None else f"{value:.2f} ms"
+def _reason(sample: Sample) -> str:
+    return f"{sample.status} {sample.code}" if sample.status else f"no whole answer: {sample.code}"
 
 
-def _percent(ratio: float | None) -> str:
-    return "-" if ratio is None else f"{100 * ratio:.1f}%"
+def _lasted_s(samples: Sequence[Sample]) -> float:
+    ends = [each.at_s + each.latency_ms / 1000 for each in samples]
+    return max(ends) - min(each.at_s for each in samples) if samples else 0.0
+
+
+def _per(part: float, whole: float) -> float | None:
+    return part / whole if whole else None

@@ -1,178 +1,156 @@
-"""Seeded traffic: who returns, what they did since, and what they ask for.
+"""Seeded traffic: whose turn it is, and with what kind of request.
 
-Owns the simulated users and their clocks. Never sends anything, and never knows Locust.
+Owns the population and who is busy. Never sends anything, and knows neither Locust nor asyncio:
+any driver may begin turns and end them.
 
-A user's requests depend on the seed and the user alone, not on how the drivers interleave; only
-the order in which users take turns depends on how fast the service answers.
+Only the order in which people take turns depends on how fast the service answers; what they do is
+theirs (`loadtests.person`).
 """
 
-from bisect import bisect
-from dataclasses import dataclass
-from itertools import accumulate
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from random import Random
-from typing import TypedDict
+from typing import Any, Final
 
 from loadtests.catalogue import Catalogue
+from loadtests.person import Person
+from loadtests.zipf import Zipf
 
-ZIPF_EXPONENT = 1.0
+RETURNING: Final = "returning"
+"""Somebody of the population: what is new and a list of items, of candidates or the catalogue."""
+NEW: Final = "new"
+"""Somebody seen for the first and last time, with a few events or none."""
+RANKER: Final = "ranker"
+"""Somebody of the population; always sends candidates."""
+RETRIEVER: Final = "retriever"
+"""Somebody of the population; never sends candidates."""
+BULK: Final = "bulk"
+"""Several of the population in one `POST /recommend/batch`."""
+EVENT_ONLY: Final = "event-only"
+"""Somebody of the population, who tells what is new and asks for nothing."""
+
+MIX: Final[Mapping[str, float]] = {
+    RETURNING: 0.5,
+    NEW: 0.07,
+    RANKER: 0.15,
+    RETRIEVER: 0.1,
+    BULK: 0.03,
+    EVENT_ONLY: 0.15,
+}
+"""Shares of the turns."""
+
 FIRST_EVENTS = (10, 150)
-NEXT_EVENTS = (1, 3)
-CANDIDATES = (50, 200)
+NEXT_EVENTS = (0, 3)
+NEW_EVENTS = (0, 5)
 CANDIDATES_SHARE = 0.5
-NUM_RESULTS = 10
-
-# Users live in their own time, far in the past: a busy one lives through years in one run,
-# and none may reach the service's present.
-EPOCH_S = 1_000_000_000
-EPOCH_SPREAD_S = 30 * 86_400
-SESSION_SHARE = 0.85
-SESSION_GAP_S = (5, 180)
-BREAK_MIN_S = 3_600
-BREAK_MEAN_S = 1.5 * 86_400
+BULK_PEOPLE = (2, 8)
 
 
-class Event(TypedDict):
-    """One event as `POST /recommend` takes it; the timestamp in Unix seconds."""
-
-    item_id: str
-    action: str
-    timestamp: int
-
-
-class Request(TypedDict, total=False):
-    """The body of one `POST /recommend`; request_time in Unix seconds."""
-
-    user_id: str
-    events: list[Event]
-    candidates: list[str]
-    num_results: int
-    exclude_seen: bool
-    request_time: int
-
-
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Visit:
-    """One user's turn: the user's popularity rank, from 0, and the request to send."""
+    """One turn: what to send, and for whom."""
 
-    rank: int
-    request: Request
-
-
-class Zipf:
-    """Draws ranks 0..size-1 with probability proportional to 1 / (rank + 1) ** exponent."""
-
-    def __init__(self, size: int, exponent: float = ZIPF_EXPONENT) -> None:
-        self._cumulative = list(accumulate((rank + 1) ** -exponent for rank in range(size)))
-
-    def draw(self, rng: Random) -> int:
-        last = len(self._cumulative) - 1
-        return bisect(self._cumulative, rng.random() * self._cumulative[-1], hi=last)
-
-
-class SimulatedUser:
-    """One person: an identity, a clock that only moves forward, and events not yet accepted."""
-
-    def __init__(self, user_id: str, catalogue: Catalogue, popularity: Zipf, rng: Random) -> None:
-        self._user_id = user_id
-        self._catalogue = catalogue
-        self._popularity = popularity
-        self._rng = rng
-        self._now_s = EPOCH_S + rng.randrange(EPOCH_SPREAD_S)
-        self._unsent = self._events(rng.randint(*FIRST_EVENTS))
-
-    def request(self) -> Request:
-        """The next request. Until `accepted`, its events are carried again, as a client retries."""
-        if not self._unsent:
-            self._unsent = self._events(self._rng.randint(*NEXT_EVENTS))
-        request = Request(
-            user_id=self._user_id,
-            events=self._unsent,
-            num_results=NUM_RESULTS,
-            # A busy user has seen every sampled item: leaving those out would leave no work.
-            exclude_seen=False,
-            request_time=self._now_s + 1,
-        )
-        if self._rng.random() < CANDIDATES_SHARE:
-            request["candidates"] = self._candidates()
-        return request
-
-    def accepted(self) -> None:
-        self._unsent = []
-
-    def _events(self, num_events: int) -> list[Event]:
-        num_events = min(num_events, self._catalogue.max_events or num_events)
-        return [self._event() for _ in range(num_events)]
-
-    def _event(self) -> Event:
-        self._now_s += self._gap_s()
-        item_ids = self._catalogue.item_ids
-        return Event(
-            item_id=item_ids[self._popularity.draw(self._rng)],
-            action=self._rng.choice(self._catalogue.actions),
-            timestamp=self._now_s,
-        )
-
-    def _gap_s(self) -> int:
-        """Seconds to the next event: mostly within a session, now and then hours or days."""
-        if self._rng.random() < SESSION_SHARE:
-            return self._rng.randint(*SESSION_GAP_S)
-        return BREAK_MIN_S + int(self._rng.expovariate(1 / BREAK_MEAN_S))
-
-    def _candidates(self) -> list[str]:
-        item_ids = self._catalogue.item_ids
-        num_candidates = self._rng.randint(*CANDIDATES)
-        most = min(len(item_ids), self._catalogue.max_candidates or len(item_ids))
-        return self._rng.sample(item_ids, min(num_candidates, most))
+    user: str  # of MIX
+    kind: str  # recommend, events or batch
+    path: str
+    body: Mapping[str, Any]
+    people: Sequence[Person] = field(repr=False)
 
 
 class Traffic:
-    """Hands out turns to drivers; a user has one turn at a time, so events arrive in order.
+    """Hands out turns to drivers; a person has one turn at a time, so events arrive in order.
 
-    A busy user's turn goes to another draw, which flattens the law a little when the drivers
+    A busy person's turn goes to another draw, which flattens the law a little when the drivers
     are many and the service slow.
     """
 
     def __init__(self, catalogue: Catalogue, *, population: int, seed: int, run_id: str) -> None:
+        """`run_id` keeps runs from meeting each other's states; the events follow the seed."""
         self._catalogue = catalogue
         self._population = population
-        self._seed = seed
-        self._run_id = run_id
+        self._seed, self._run_id = seed, run_id
         self._rng = Random(f"{seed}:turns")
         self._law = Zipf(population)
         self._popularity = Zipf(len(catalogue.item_ids))
-        self._users: dict[int, SimulatedUser] = {}
-        self._busy: set[int] = set()
+        self._people: dict[int, Person] = {}
+        self._busy: set[str] = set()  # user ids
+        self._num_new = 0
         self._closed = False
 
-    def begin(self) -> Visit | None:
-        """Draw a user who is not busy; the turn lasts until `end`. None after `close`.
+    def begin(self, user: str | None = None) -> Visit | None:
+        """The next turn, of a kind of user of MIX or of one drawn; it lasts until `end`.
 
-        Raises RuntimeError when all are busy.
+        None after `close`.
+
+        Raises:
+            RuntimeError: the whole population is busy.
         """
         if self._closed:
             return None
-        if len(self._busy) == self._population:
-            raise RuntimeError("more drivers than users in the population")
-        rank = self._law.draw(self._rng)
-        while rank in self._busy:
-            rank = self._law.draw(self._rng)
-        self._busy.add(rank)
-        if rank not in self._users:
-            self._users[rank] = self._create(rank)
-        return Visit(rank, self._users[rank].request())
+        user = user or self._rng.choices(list(MIX), list(MIX.values()))[0]
+        if user == BULK:
+            return self._bulk()
+        if user == EVENT_ONLY:
+            person = self._returning(at_least=1)
+            return Visit(
+                user=user, kind="events", path="/events", body=person.tell(), people=(person,)
+            )
+        person = self._newcomer() if user == NEW else self._returning()
+        return Visit(
+            user=user,
+            kind="recommend",
+            path="/recommend",
+            body=person.ask(with_candidates=self._with_candidates(user)),
+            people=(person,),
+        )
 
     def end(self, visit: Visit, *, accepted: bool) -> None:
-        """Finish a turn; events that were not accepted are sent again with the user's next."""
-        if accepted:
-            self._users[visit.rank].accepted()
-        self._busy.remove(visit.rank)
+        """Finish a turn; events that were not accepted are sent again with the person's next."""
+        for person in visit.people:
+            if accepted:
+                person.accepted()
+            self._busy.discard(person.user_id)  # newcomers are not in it
 
     def close(self) -> None:
         """No more turns; those under way may end."""
         self._closed = True
 
-    def _create(self, rank: int) -> SimulatedUser:
-        # The run's id keeps runs from meeting each other's states; the events follow the seed.
-        user_id = f"load-{self._run_id}-{rank}"
-        rng = Random(f"{self._seed}:{rank}")
-        return SimulatedUser(user_id, self._catalogue, self._popularity, rng)
+    def _bulk(self) -> Visit:
+        num_free = self._population - len(self._busy)
+        most = self._catalogue.max_batch_users or num_free
+        num_people = max(1, min(self._rng.randint(*BULK_PEOPLE), num_free, most))
+        people = [self._returning() for _ in range(num_people)]
+        asked = [each.ask(with_candidates=self._with_candidates(BULK)) for each in people]
+        body = {"requests": asked}
+        return Visit(user=BULK, kind="batch", path="/recommend/batch", body=body, people=people)
+
+    def _with_candidates(self, user: str) -> bool:
+        if user in (RANKER, RETRIEVER):
+            return user == RANKER
+        return self._rng.random() < CANDIDATES_SHARE
+
+    def _returning(self, *, at_least: int = NEXT_EVENTS[0]) -> Person:
+        if len(self._busy) == self._population:
+            raise RuntimeError("more drivers than users in the population")
+        person = self._person(self._law.draw(self._rng))
+        while person.user_id in self._busy:
+            person = self._person(self._law.draw(self._rng))
+        self._busy.add(person.user_id)
+        if not person.has_news:
+            person.act(self._rng.randint(at_least, NEXT_EVENTS[1]))
+        return person
+
+    def _person(self, rank: int) -> Person:
+        if rank not in self._people:
+            self._people[rank] = self._created(f"{rank}", FIRST_EVENTS)
+        return self._people[rank]
+
+    def _newcomer(self) -> Person:
+        self._num_new += 1
+        return self._created(f"new-{self._num_new}", NEW_EVENTS)
+
+    def _created(self, name: str, num_past: tuple[int, int]) -> Person:
+        seed = f"{self._seed}:{name}"
+        past = Random(f"{seed}:past").randint(*num_past)
+        user_id = f"load-{self._run_id}-{name}"
+        return Person(user_id, self._catalogue, self._popularity, seed=seed, past=past)

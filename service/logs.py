@@ -1,10 +1,12 @@
 """Owns how the service logs: structured, to standard error, never with user data."""
 
+import contextlib
+import io
 import logging
 import sys
 import time
 from collections.abc import Callable
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, TextIO
 
 import structlog
 
@@ -33,6 +35,29 @@ def configure(log_format: Literal["auto", "json", "console"]) -> None:
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
     )
+
+
+class Unfailing(io.TextIOBase):
+    """A stream that loses what it can not write: a full disk under the log is to cost lines, not
+    answers."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str, /) -> int:
+        with contextlib.suppress(OSError):
+            self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with contextlib.suppress(OSError):
+            self._stream.flush()
+
+    def isatty(self) -> bool:
+        return self._stream.isatty()
+
+    def fileno(self) -> int:
+        return self._stream.fileno()
 
 
 class SeldomWarning:

@@ -28,6 +28,7 @@ class Evaluation:
     metrics: dict[str, float]
     tasks: dict[str, TaskQuality]
     num_users: int
+    num_targets: int
     num_candidates: int
     unknown_candidates: int  # not in the checkpoint's vocabulary: never ranked before the target
     unknown_targets: int  # counted as misses
@@ -38,11 +39,16 @@ class Evaluation:
 class Questions:
     """What a protocol asks about the users of a data set, in a checkpoint's vocabulary."""
 
-    users: list[int]  # of the data, those that are asked about
+    targets: list[tuple[int, int]]  # user of the data, and which of their events
     cases: list[Case]  # one for each of them
     unranked: Tensor  # (N,) int64 items that no case ranks
     ordered: Interactions  # the data, tied events in the protocol's order
     num_known: int  # items of the data that the checkpoint knows
+
+    @property
+    def users(self) -> list[int]:
+        """The user of each case."""
+        return [user for user, _ in self.targets]
 
 
 def evaluate(
@@ -53,7 +59,7 @@ def evaluate(
     batch_users: int = 128,
     on_batch: Callable[[int, int], None] = lambda _done, _total: None,
 ) -> Evaluation:
-    """Predict each user's last event.
+    """Predict each user's last event, or as many of the last as the protocol says.
 
     Raises:
         EvaluationError: no user or no item to evaluate.
@@ -70,11 +76,12 @@ def evaluate(
     return Evaluation(
         metrics=ranking_metrics(predictions.ranks),
         tasks=action_quality(checkpoint.config.tasks, predictions),
-        num_users=len(asked.users),
+        num_users=len(set(asked.users)),
+        num_targets=len(asked.targets),
         num_candidates=listed,
         unknown_candidates=listed - asked.num_known,
         unknown_targets=sum(not case.known for case in asked.cases),
-        trained_targets=_trained_targets(checkpoint, data, asked.ordered, asked.users),
+        trained_targets=_trained_targets(checkpoint, data, asked),
     )
 
 
@@ -91,15 +98,25 @@ def questions(checkpoint: Checkpoint, data: Interactions, protocol: Protocol) ->
             f"{checkpoint.items.ids[:3]}; the data's look like {data.items.ids[:3]}"
         )
     actions = _actions(checkpoint, data)
-    users = (data.lengths() >= protocol.min_events).nonzero().flatten().tolist()
-    if not users:
+    targets = _targets(data, protocol)
+    if not targets:
         raise EvaluationError(f"no user has {protocol.min_events} events or more")
     capacity = checkpoint.config.window.capacity
     cases = [
-        _case(ordered.history(user), vocabulary, actions, protocol, capacity) for user in users
+        _case(ordered.history(user, 0, place + 1), vocabulary, actions, protocol, capacity)
+        for user, place in targets
     ]
     unranked = _unranked(checkpoint, vocabulary, protocol)
-    return Questions(users, cases, unranked, ordered, int((vocabulary >= 0).sum()))
+    return Questions(targets, cases, unranked, ordered, int((vocabulary >= 0).sum()))
+
+
+def _targets(data: Interactions, protocol: Protocol) -> list[tuple[int, int]]:
+    return [
+        (user, place)
+        for user, length in enumerate(data.lengths().tolist())
+        if length >= protocol.min_events
+        for place in range(max(1, length - protocol.num_targets), length)
+    ]
 
 
 def _vocabulary(checkpoint: Checkpoint, data: Interactions) -> Tensor:
@@ -137,10 +154,8 @@ def _unranked(checkpoint: Checkpoint, vocabulary: Tensor, protocol: Protocol) ->
     return (~ranked & (protocol.candidates == "rated")).nonzero().flatten()
 
 
-def _trained_targets(
-    checkpoint: Checkpoint, data: Interactions, ordered: Interactions, users: list[int]
-) -> int | None:
-    """How many last events of `ordered` were not held out from training on `data`."""
+def _trained_targets(checkpoint: Checkpoint, data: Interactions, asked: Questions) -> int | None:
+    """How many targets were not held out from training on `data`."""
     seen = torch.zeros(len(data), dtype=torch.int64)
     record: Any = checkpoint.training
     while record is not None:  # and of what the run started from, and so on
@@ -152,7 +167,7 @@ def _trained_targets(
         seen = torch.maximum(seen, left.lengths())
         record = record.get("start")
     num_trained = 0
-    for user, length in zip(users, seen[users].tolist(), strict=True):
+    for (user, place), length in zip(asked.targets, seen[asked.users].tolist(), strict=True):
         held_out = set(data.history(user, length).events)
-        num_trained += ordered.history(user, -1).events[0] not in held_out
+        num_trained += asked.ordered.history(user, place, place + 1).events[0] not in held_out
     return num_trained

@@ -26,6 +26,9 @@ class Protocol(BaseModel):
         description="the time of the request: the target's, or that of the newest event before it"
     )
     min_events: int = Field(default=2, ge=2, description="users with fewer events are left out")
+    num_targets: int = Field(
+        default=1, ge=1, description="last events of a user to predict, each from those before it"
+    )
     seed: int = Field(default=0, description="of the shuffled order")
 
 

@@ -81,6 +81,7 @@ def _result(
             "training_seed": options.get("seed") if isinstance(options, dict) else None,
         },
         "users": found.num_users,
+        "targets": found.num_targets,
         "num_candidates": found.num_candidates,
         "unknown_candidates": found.unknown_candidates,
         "unknown_targets": found.unknown_targets,
@@ -98,7 +99,7 @@ def _held_out(options: dict[str, Any]) -> str:
 def _print(result: dict[str, Any]) -> None:
     facts = {
         name: result[name]
-        for name in ("users", "num_candidates", "unknown_candidates", "unknown_targets")
+        for name in ("users", "targets", "num_candidates", "unknown_candidates", "unknown_targets")
     }
     trained = result["trained_targets"]
     facts["trained_targets"] = "unknown: trained on other data" if trained is None else trained

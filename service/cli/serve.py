@@ -1,6 +1,7 @@
 """Owns `mfalcon serve`. Its flags are the fields of `Settings`."""
 
 import os
+import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -30,6 +31,7 @@ def serve(
     from service.preflight import check
     from service.server import Server, listener
 
+    sys.stderr = logs.Unfailing(sys.stderr)
     settings = load_settings(given, config)
     logs.configure(settings.log_format)
     check(settings)

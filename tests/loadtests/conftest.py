@@ -27,6 +27,7 @@ class FakeService(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), Handler)
         self.broken = broken
         self.lock = Lock()
+        self.num_requests = 0
         self.num_events: dict[str, int] = {}
         self.last_timestamp: dict[str, int] = {}
 
@@ -34,19 +35,29 @@ class FakeService(ThreadingHTTPServer):
     def url(self) -> str:
         return f"http://127.0.0.1:{self.server_address[1]}"
 
-    def recommend(self, request: dict[str, Any]) -> tuple[int, dict[str, Any]]:
-        user_id, events = request["user_id"], request["events"]
-        timestamps = [event["timestamp"] for event in events]
-        times = [self.last_timestamp.get(user_id, 0), *timestamps, request["request_time"] + 1]
-        in_order = all(earlier < later for earlier, later in pairwise(times))
-        within_limits = len(events) <= 100 and len(request.get("candidates", [])) <= 120
+    def answer(self, path: str, request: dict[str, Any]) -> tuple[int, dict[str, Any]]:
+        self.num_requests += 1
         if self.broken:
             return 429, {"status": 429, "code": "overloaded"}
+        if path == "/recommend/batch":
+            answers = [self._one("/recommend", each) for each in request["requests"]]
+            return 200, {"request_id": "r", "results": [body for _, body in answers]}
+        return self._one(path, request)
+
+    def _one(self, path: str, request: dict[str, Any]) -> tuple[int, dict[str, Any]]:
+        user_id, events = request["user_id"], request["events"]
+        timestamps = [event["timestamp"] for event in events]
+        until = [request["request_time"] + 1] if path == "/recommend" else []
+        times = [self.last_timestamp.get(user_id, 0), *timestamps, *until]
+        in_order = all(earlier < later for earlier, later in pairwise(times))
+        within_limits = len(events) <= 100 and len(request.get("candidates", [])) <= 120
         if not in_order or not within_limits:
             return 422, {"status": 422, "code": "invalid_request"}
         reused = self.num_events.get(user_id, 0)
         self.num_events[user_id] = reused + len(events)
-        self.last_timestamp[user_id] = timestamps[-1]
+        self.last_timestamp[user_id] = max([self.last_timestamp.get(user_id, 0), *timestamps])
+        if path == "/events":
+            return 200, {"accepted": len(events), "stored": True}
         cache = {
             "status": "hit" if reused else "miss",
             "reused_events": reused,
@@ -66,7 +77,7 @@ class Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         with self.server.lock:
-            status, body = self.server.recommend(request)
+            status, body = self.server.answer(self.path, request)
         self._answer(status, body)
 
     def log_message(self, format: str, *args: object) -> None:
@@ -94,9 +105,14 @@ def running(*, broken: bool) -> Iterator[FakeService]:
 
 
 @pytest.fixture
-def service_url() -> Iterator[str]:
+def service() -> Iterator[FakeService]:
     with running(broken=False) as service:
-        yield service.url
+        yield service
+
+
+@pytest.fixture
+def service_url(service: FakeService) -> str:
+    return service.url
 
 
 @pytest.fixture

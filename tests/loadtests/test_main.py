@@ -1,79 +1,118 @@
-"""Runs in processes of their own: Locust patches the one that imports it."""
-
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
-STRICT = [sys.executable, "-W", "error"]
+from loadtests.record import Record
+from loadtests.traffic import MIX
+from tests.loadtests.commands import run
+from tests.loadtests.conftest import FakeService
 
 
-def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [*STRICT, "-m", *arguments], cwd=ROOT, capture_output=True, text=True, timeout=60
+def locust(url: str, folder: Path, *options: str) -> tuple[str, ...]:
+    return ("loadtests", "locust", "--host", url, "--folder", str(folder), *options)
+
+
+def test_a_short_run_against_a_service(service_url: str, tmp_path: Path) -> None:
+    command = locust(
+        service_url, tmp_path, "--seconds", "4", "--users", "16", "--budget-ms", "9000"
     )
-
-
-def test_a_short_run_against_a_service(service_url: str) -> None:
-    done = run(
-        *("loadtests", "locust", "--host", service_url, "--seconds", "3", "--users", "4"),
-        *("--population", "5", "--output", "json"),
-    )
+    done = run(*command, "--population", "128", "--output", "json")
     assert done.returncode == 0, done.stderr
-    assert done.stderr == ""
+    assert "pass  all.failed: 0" in done.stderr
     report = json.loads(done.stdout)
-    assert report["requests"] > 20
-    assert report["failures"] == 0  # so every user's events came in order and within the limits
-    assert report["requests_per_s"] == pytest.approx(report["requests"] / report["elapsed_s"])
-    assert 0 < report["p50_ms"] <= report["p95_ms"] <= report["p99_ms"]
-    assert report["cache_status"]["hit"] + report["cache_status"]["miss"] == report["requests"]
-    assert report["cache_status"]["miss"] <= 5  # each user misses once
-    assert report["hit_ratio"] == report["cache_status"]["hit"] / report["requests"]
-    assert report["reused_events"] > report["encoded_events"] > 0
-    assert report["complete_ratio"] == 1.0
+    figures = report["figures"]["all"]
+    assert figures["requests"] > 0
+    assert figures["failed"] == 0  # so every user's events came in order and within the limits
+    assert 0 < figures["p50_ms"] <= figures["p95_ms"] <= figures["p99_ms"]
+    assert figures["in_budget"] == figures["complete"] == 1.0
+    record = Record.load(tmp_path)
+    assert len(record.samples) == figures["requests"]
+    assert {sample.user for sample in record.samples} <= MIX.keys()
+    assert record.run.budget_ms == 9000
+    assert record.run.command.startswith("python -m loadtests locust")
+    assert record.readings
+    assert any(sample.latency_ms != round(sample.latency_ms) for sample in record.samples)
 
 
-def test_failing_requests_fail_the_run(overloaded_url: str) -> None:
-    done = run("loadtests", "locust", "--host", overloaded_url, "--seconds", "1", "--users", "2")
+def test_several_processes_and_phases_make_one_record(service: FakeService, tmp_path: Path) -> None:
+    options = ("--seconds", "6", "--users", "6", "--processes", "2", "--shape", "sawtooth")
+    done = run(*locust(service.url, tmp_path, *options, "--kind", "returning", "--kind", "new"))
+    assert done.returncode == 0, done.stderr
+    assert len(list(tmp_path.glob("samples-*.jsonl"))) == 2
+    record = Record.load(tmp_path)
+    assert {sample.user for sample in record.samples} == {"returning", "new"}
+    assert record.marks[0].name == "sawtooth 1: 1 users"
+    # Nobody who left, and nothing at the end, was cut off in a request.
+    assert len(record.samples) == service.num_requests
+
+
+def test_failing_requests_fail_the_run(overloaded_url: str, tmp_path: Path) -> None:
+    done = run(*locust(overloaded_url, tmp_path, "--seconds", "1", "--users", "2"))
     assert done.returncode == 1
-    assert "requests failed" in done.stderr
-    assert "429 overloaded" in done.stderr
-    assert "latency p99" in done.stdout
+    assert "FAIL  all.failed: 1, wanted <= 0.01" in done.stderr
+    assert "429 overloaded" in done.stdout
 
 
-def test_no_service_fails_the_run() -> None:
-    done = run("loadtests", "locust", "--host", "http://127.0.0.1:9", "--seconds", "1")
+def test_the_gate_says_it_again(overloaded_url: str, tmp_path: Path) -> None:
+    run(*locust(overloaded_url, tmp_path / "run", "--seconds", "1", "--users", "2"))
+    done = run("loadtests", "gate", str(tmp_path / "run"))
+    assert done.returncode == 1
+    assert "FAIL  all.failed: 1, wanted <= 0.01" in done.stderr
+    lenient = tmp_path / "slo.toml"
+    lenient.write_text('[all]\nrefused = ">= 1"\n')
+    done = run("loadtests", "gate", str(tmp_path / "run"), "--slo", str(lenient))
+    assert done.returncode == 0
+    assert "pass  all.refused: 1, wanted >= 1" in done.stderr
+
+
+def test_a_folder_without_a_run_is_a_wrong_argument(tmp_path: Path) -> None:
+    done = run("loadtests", "gate", str(tmp_path))
+    assert done.returncode == 2
+    assert "run.json" in done.stderr
+
+
+def test_a_folder_with_a_run_is_not_taken(service_url: str, tmp_path: Path) -> None:
+    (tmp_path / "run.json").write_text('{"title": "", "command": "", "began": 0}')
+    done = run(*locust(service_url, tmp_path, "--seconds", "1"))
+    assert done.returncode == 2
+    assert "holds a run already" in done.stderr
+
+
+def test_no_service_fails_the_run(tmp_path: Path) -> None:
+    done = run(*locust("http://127.0.0.1:9", tmp_path, "--seconds", "1"))
     assert done.returncode == 1
     assert "no service at http://127.0.0.1:9" in done.stderr
     assert done.stdout == ""
 
 
-def test_a_remote_host_is_refused() -> None:
-    done = run("loadtests", "locust", "--host", "http://192.0.2.1:8000")
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        (("--host", "http://192.0.2.1:8000"), "--allow-remote"),
+        (("--users", "4", "--population", "31"), "--population"),
+        (("--shape", "round"), "--shape"),
+    ],
+)
+def test_wrong_options_are_refused(options: tuple[str, ...], named: str, tmp_path: Path) -> None:
+    done = run("loadtests", "locust", "--folder", str(tmp_path), *options)
     assert done.returncode == 2
-    assert "192.0.2.1" in done.stderr
-    assert "--allow-remote" in done.stderr
-
-
-def test_fewer_people_than_drivers_is_refused() -> None:
-    done = run("loadtests", "locust", "--users", "4", "--population", "3")
-    assert done.returncode == 2
-    assert "--population" in done.stderr
+    assert named in done.stderr
 
 
 LOCUST = ["locust", "-f", "loadtests/locustfile.py", "--headless", "-u", "2", "-t", "1s"]
 
 
-def test_the_locustfile_runs_on_its_own(service_url: str) -> None:
-    done = run(*LOCUST, "--host", service_url, "--population", "20")
+def test_the_locustfile_runs_on_its_own(service_url: str, tmp_path: Path) -> None:
+    done = run(*LOCUST, "--host", service_url, "--run-folder", str(tmp_path))
     assert done.returncode == 0, done.stderr
-    assert "hit ratio" in done.stdout
+    assert Record.load(tmp_path).samples
+    done = run(*LOCUST, "--host", service_url, "--run-folder", str(tmp_path))
+    assert done.returncode == 1
+    assert "holds a run already" in done.stderr
 
 
-def test_the_locustfile_refuses_a_remote_host() -> None:
-    done = run(*LOCUST, "--host", "http://192.0.2.1:8000")
+def test_the_locustfile_refuses_a_remote_host(tmp_path: Path) -> None:
+    done = run(*LOCUST, "--host", "http://192.0.2.1:8000", "--run-folder", str(tmp_path))
     assert done.returncode == 1
     assert "--allow-remote" in done.stderr

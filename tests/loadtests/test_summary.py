@@ -1,36 +1,21 @@
-import json
 from io import StringIO
 
 import pytest
 from rich.console import Console
 
-from loadtests.summary import Answer, AnswerError, Recorder, Summary, percentile
+from loadtests.record import Record
+from loadtests.summary import Figures, Summary, percentile
+from tests.loadtests.records import fault, make_record, make_sample
 
-HIT = Answer(cache_status="hit", reused_events=90, encoded_events=2, complete=True)
-MISS = Answer(cache_status="miss", reused_events=0, encoded_events=50, complete=False)
-
-
-def summary(latencies_ms: list[float], *, num_hits: int = 0, num_failed: int = 0) -> Summary:
-    """A run of ten seconds."""
-    clock_s = iter((100.0, 110.0))
-    recorder = Recorder(lambda: next(clock_s))
-    for position, latency_ms in enumerate(latencies_ms):
-        recorder.answered(latency_ms, HIT if position < num_hits else MISS)
-    for _ in range(num_failed):
-        recorder.failed("429 overloaded")
-    return recorder.summary()
+REFUSED = {"status": 429, "code": "overloaded", "complete": False, "cache_status": ""}
+LOST = {"status": 0, "code": "TimeoutError", "complete": False, "cache_status": ""}
 
 
-def rendered(run: Summary) -> str:
-    console = Console(width=100, file=StringIO())
-    console.print(run.table("a run"))
+def rendered(record: Record) -> str:
+    console = Console(width=120, file=StringIO())
+    console.print(Summary.of(record).table("a run"))
     assert isinstance(console.file, StringIO)
     return console.file.getvalue()
-
-
-def body(**changes: object) -> bytes:
-    cache = {"status": "hit", "tier": "device", "reused_events": 180, "encoded_events": 1}
-    return json.dumps({"items": [], "complete": True, "cache": cache} | changes).encode()
 
 
 @pytest.mark.parametrize(
@@ -46,64 +31,61 @@ def test_percentiles_of_one_and_of_none() -> None:
 
 
 def test_a_known_run() -> None:
-    run = summary([4.125, 1.5, 2.25, 3.75], num_hits=3, num_failed=1)
-    assert run == Summary(
-        elapsed_s=10.0,
+    samples = [
+        make_sample(0, latency_ms=4.125),
+        make_sample(1, latency_ms=1.5, reused_events=0, cache_status="miss"),
+        make_sample(2, latency_ms=60.0, complete=False),
+        make_sample(3, latency_ms=0.25, **REFUSED),
+        make_sample(10, latency_ms=0, **LOST),
+    ]
+    assert Figures.of(samples, budget_ms=50) == Figures(
         requests=5,
-        failures=1,
-        failure_reasons={"429 overloaded": 1},
         requests_per_s=0.5,
-        p50_ms=2.25,
-        p95_ms=4.125,
-        p99_ms=4.125,
-        hit_ratio=0.75,
-        cache_status={"hit": 3, "miss": 1},
-        reused_events=270,
-        encoded_events=56,
-        complete_ratio=0.75,
+        failed=0.4,
+        errors=0.2,
+        refused=0.2,
+        p50_ms=4.125,
+        p95_ms=60.0,
+        p99_ms=60.0,
+        in_budget=0.4,
+        complete=2 / 3,
+        hit_ratio=2 / 3,
+        reused=180 / 210,
     )
 
 
-@pytest.mark.parametrize(("num_failed", "passes"), [(0, True), (1, True), (2, False)])
-def test_one_failure_in_a_hundred_passes(num_failed: int, passes: bool) -> None:
-    problem = summary([1.0] * (100 - num_failed), num_failed=num_failed).problem()
-    assert (problem is None) == passes
-    if problem:
-        assert problem == "2 of 100 requests failed: 2 x 429 overloaded"
+def test_what_can_not_be_told_is_none() -> None:
+    figures = Figures.of([], budget_ms=None)
+    assert figures.requests == 0
+    assert figures.p99_ms is figures.failed is figures.in_budget is figures.requests_per_s is None
+    told = Figures.of([make_sample(kind="events", cache_status="", reused_events=0)], None)
+    assert told.hit_ratio is None
+    assert told.complete == 1.0
 
 
-def test_a_run_without_answers_does_not_pass() -> None:
-    assert summary([]).problem() == "no request was answered"
-    assert summary([], num_failed=3).hit_ratio is None
+def test_each_kind_and_what_was_sent_in_faults_have_figures_of_their_own() -> None:
+    samples = [
+        make_sample(0),
+        make_sample(1, kind="batch"),
+        make_sample(2.5, kind="events", **LOST),
+        make_sample(4),
+    ]
+    figures = Summary.of(make_record(samples, marks=[fault(2, 3)])).figures
+    assert list(figures) == ["all", "batch", "events", "recommend", "faults"]
+    assert [each.requests for each in figures.values()] == [4, 1, 1, 2, 1]
+    assert figures["faults"].errors == 1.0
+    assert "faults" not in Summary.of(make_record(samples)).figures
+
+
+def test_reasons_are_counted() -> None:
+    samples = [make_sample(0, **REFUSED), make_sample(1, **REFUSED), make_sample(2, **LOST)]
+    summary = Summary.of(make_record(samples))
+    assert summary.failure_reasons == {"429 overloaded": 2, "no whole answer: TimeoutError": 1}
 
 
 def test_the_table_shows_every_figure() -> None:
-    text = rendered(summary([4.125, 1.5, 2.25, 3.75], num_hits=3, num_failed=1))
-    for shown in ("1 x 429 overloaded", "0.5", "2.25 ms", "75.0%", "hit 3, miss 1", "270 (82.8%)"):
+    samples = [make_sample(0, latency_ms=2.25), make_sample(10, latency_ms=2.25, **REFUSED)]
+    text = rendered(make_record(samples, budget_ms=50))
+    for shown in ("2.25", "0.2", "50.00%", "1 x 429 overloaded", "1 x hit"):
         assert shown in text
-
-
-def test_the_table_of_nothing_shows_dashes() -> None:
-    assert rendered(summary([])).count("│ - ") == 5
-
-
-def test_an_answer_is_read() -> None:
-    assert Answer.parse(200, body()) == Answer("hit", 180, 1, True)
-
-
-@pytest.mark.parametrize(
-    ("status", "content", "reason"),
-    [
-        (429, b'{"code": "overloaded"}', "429 overloaded"),
-        (502, b"<html>", "502"),
-        (500, None, "500"),
-        (200, b"", "200 with an unknown body"),
-        (200, b"[]", "200 with an unknown body"),
-        (200, body(items=None), "200 with an unknown body"),
-        (200, body(cache={"status": "hit"}), "200 with an unknown body"),
-    ],
-)
-def test_a_failure_has_a_reason(status: int, content: bytes | None, reason: str) -> None:
-    with pytest.raises(AnswerError) as raised:
-        Answer.parse(status, content)
-    assert str(raised.value) == reason
+    assert rendered(make_record()).count("- │") == 11

@@ -1,6 +1,6 @@
 import pytest
 
-from loadtests.target import TargetError, check_target
+from loadtests.target import KEY_VARIABLE, TargetError, check_target, key_headers
 
 
 @pytest.mark.parametrize(
@@ -34,3 +34,10 @@ def test_other_hosts_need_a_flag(url: str) -> None:
 def test_what_is_no_url_is_refused(url: str) -> None:
     with pytest.raises(TargetError, match="not a URL"):
         check_target(url, allow_remote=True)
+
+
+def test_the_key_is_the_environments(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(KEY_VARIABLE, raising=False)
+    assert key_headers() == {}
+    monkeypatch.setenv(KEY_VARIABLE, "secret")
+    assert key_headers() == {"Authorization": "Bearer secret"}

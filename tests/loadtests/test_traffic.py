@@ -1,23 +1,30 @@
 from collections import Counter
 from itertools import pairwise
-from random import Random
+from typing import Any
 
 import pytest
 
 from loadtests.catalogue import Catalogue
 from loadtests.traffic import (
-    CANDIDATES,
+    BULK,
+    BULK_PEOPLE,
+    EVENT_ONLY,
     FIRST_EVENTS,
+    MIX,
+    NEW,
+    NEW_EVENTS,
     NEXT_EVENTS,
-    Event,
-    Request,
+    RANKER,
+    RETRIEVER,
+    RETURNING,
     Traffic,
     Visit,
-    Zipf,
 )
 
 CATALOGUE = Catalogue(
-    item_ids=tuple(str(item) for item in range(300)), actions=("negative", "neutral", "positive")
+    item_ids=tuple(str(item) for item in range(300)),
+    actions=("negative", "neutral", "positive"),
+    max_batch_users=4,
 )
 
 
@@ -25,124 +32,136 @@ def traffic(*, seed: int = 0, run_id: str = "run", population: int = 20) -> Traf
     return Traffic(CATALOGUE, population=population, seed=seed, run_id=run_id)
 
 
-def turn(source: Traffic) -> Visit:
-    visit = source.begin()
+def turn(source: Traffic, user: str | None = None) -> Visit:
+    visit = source.begin(user)
     assert visit is not None
     return visit
 
 
-def requests(source: Traffic, num: int) -> list[Request]:
+def visits(source: Traffic, num: int, user: str | None = None) -> list[Visit]:
     made = []
     for _ in range(num):
-        visit = turn(source)
-        made.append(visit.request)
-        source.end(visit, accepted=True)
+        made.append(turn(source, user))
+        source.end(made[-1], accepted=True)
     return made
 
 
-def events_by_user(made: list[Request]) -> dict[str, list[list[Event]]]:
-    by_user: dict[str, list[list[Event]]] = {}
-    for request in made:
-        by_user.setdefault(request["user_id"], []).append(request["events"])
+def bodies(made: list[Visit]) -> list[dict[str, Any]]:
+    """Those of `/recommend` and `/events`, and the entries of batches."""
+    return [body for visit in made for body in visit.body.get("requests", [visit.body])]
+
+
+def events_by_user(made: list[Visit]) -> dict[str, list[list[Any]]]:
+    by_user: dict[str, list[list[Any]]] = {}
+    for body in bodies(made):
+        by_user.setdefault(body["user_id"], []).append(body["events"])
     return by_user
 
 
 def test_a_seed_fixes_every_request() -> None:
-    assert requests(traffic(), 200) == requests(traffic(), 200)
-    assert requests(traffic(seed=1), 200) != requests(traffic(), 200)
+    made = bodies(visits(traffic(), 200))
+    assert made == bodies(visits(traffic(), 200))
+    assert made != bodies(visits(traffic(seed=1), 200))
 
 
-def test_a_users_requests_do_not_depend_on_the_others() -> None:
-    one = events_by_user(requests(traffic(), 300))["load-run-0"]
+def test_a_persons_events_do_not_depend_on_the_others() -> None:
+    one = events_by_user(visits(traffic(), 300))["load-run-0"]
     source = traffic()
-    held = [turn(source) for _ in range(5)]  # turns interleave differently from here on
+    held = [turn(source, RETURNING) for _ in range(5)]  # turns interleave differently from here on
     for visit in reversed(held):
         source.end(visit, accepted=True)
-    first = [visit.request["events"] for visit in held if visit.rank == 0]
-    other = first + events_by_user(requests(source, 300))["load-run-0"]
-    shared = min(len(one), len(other))
-    assert shared > 10
-    assert one[:shared] == other[:shared]
+    other = events_by_user(held + visits(source, 300))["load-run-0"]
+    first, second = ([event for events in each for event in events] for each in (one, other))
+    shared = min(len(first), len(second))
+    assert shared > 50
+    assert first[:shared] == second[:shared]
 
 
 def test_runs_do_not_share_users_but_share_events() -> None:
-    first, second = requests(traffic(run_id="a"), 200), requests(traffic(run_id="b"), 200)
-    assert not {request["user_id"] for request in first} & {r["user_id"] for r in second}
-    assert [request["events"] for request in first] == [request["events"] for request in second]
+    first, second = visits(traffic(run_id="a"), 200), visits(traffic(run_id="b"), 200)
+    assert not events_by_user(first).keys() & events_by_user(second).keys()
+    assert [b["events"] for b in bodies(first)] == [b["events"] for b in bodies(second)]
 
 
-def test_zipf_halves_from_the_first_rank_to_the_second() -> None:
-    law, rng = Zipf(200), Random(0)
-    drawn = Counter(law.draw(rng) for _ in range(50_000))
-    harmonic = sum(1 / rank for rank in range(1, 201))
-    assert drawn[0] / 50_000 == pytest.approx(1 / harmonic, rel=0.05)
-    assert drawn[0] / drawn[1] == pytest.approx(2, rel=0.1)
-    assert set(drawn) <= set(range(200))
-    assert len(drawn) > 190
+def test_every_kind_of_user_comes_as_often_as_the_mix_says() -> None:
+    drawn = Counter(visit.user for visit in visits(traffic(population=200), 3_000))
+    assert drawn.keys() == MIX.keys()
+    for user, share in MIX.items():
+        assert drawn[user] / 3_000 == pytest.approx(share, abs=0.03)
 
 
-def test_timestamps_increase_within_and_between_a_users_requests() -> None:
+def test_a_persons_events_arrive_in_order_whatever_carries_them() -> None:
     last: dict[str, int] = {}
-    for request in requests(traffic(), 2_000):
-        for event in request["events"]:
-            assert event["timestamp"] > last.get(request["user_id"], 0)
-            last[request["user_id"]] = event["timestamp"]
-        assert request["request_time"] > last[request["user_id"]]
-    assert max(last.values()) < 1_700_000_000  # still long ago, after 2000 visits
-
-
-def test_gaps_come_in_bursts_and_days() -> None:
-    histories = events_by_user(requests(traffic(), 500)).values()
-    times = [
-        [event["timestamp"] for events in history for event in events] for history in histories
-    ]
-    gaps = [b - a for history in times for a, b in pairwise(history)]
-    assert sum(gap <= 180 for gap in gaps) / len(gaps) == pytest.approx(0.85, abs=0.05)
-    assert sum(gap > 86_400 for gap in gaps) / len(gaps) > 0.03
+    for body in bodies(visits(traffic(), 2_000)):
+        for event in body["events"]:
+            assert event["timestamp"] > last.get(body["user_id"], 0)
+            last[body["user_id"]] = event["timestamp"]
+        assert body.get("request_time", last.get(body["user_id"], 0) + 1) > last.get(
+            body["user_id"], 0
+        )
 
 
 def test_a_first_request_carries_a_history_and_later_ones_what_is_new() -> None:
-    for history in events_by_user(requests(traffic(), 500)).values():
+    histories = events_by_user(visits(traffic(), 500, RETURNING)).values()
+    for history in histories:
         assert FIRST_EVENTS[0] <= len(history[0]) <= FIRST_EVENTS[1]
         assert all(NEXT_EVENTS[0] <= len(events) <= NEXT_EVENTS[1] for events in history[1:])
+    assert any(not events for history in histories for events in history[1:])
 
 
-def test_half_the_requests_carry_distinct_known_candidates() -> None:
-    made = requests(traffic(), 1_000)
-    sets = [request["candidates"] for request in made if "candidates" in request]
-    assert len(sets) / len(made) == pytest.approx(0.5, abs=0.05)
-    for candidates in sets:
-        assert CANDIDATES[0] <= len(candidates) <= CANDIDATES[1]
-        assert len(set(candidates)) == len(candidates)
-        assert set(candidates) <= set(CATALOGUE.item_ids)
+def test_a_new_user_is_seen_once_with_few_events() -> None:
+    made = visits(traffic(), 100, NEW)
+    assert len(events_by_user(made)) == 100
+    sizes = {len(body["events"]) for body in bodies(made)}
+    assert sizes == set(range(NEW_EVENTS[0], NEW_EVENTS[1] + 1))
 
 
-def test_limits_of_the_service_are_kept() -> None:
-    narrow = Catalogue(item_ids=("1", "2", "3"), actions=("a",), max_events=5, max_candidates=2)
-    for request in requests(Traffic(narrow, population=5, seed=0, run_id="run"), 100):
-        assert len(request["events"]) <= 5
-        assert len(request.get("candidates", [])) <= 2
+def test_rankers_send_candidates_and_retrievers_none() -> None:
+    assert all("candidates" in body for body in bodies(visits(traffic(), 50, RANKER)))
+    assert not any("candidates" in body for body in bodies(visits(traffic(), 50, RETRIEVER)))
+    share = sum("candidates" in body for body in bodies(visits(traffic(), 1_000, RETURNING)))
+    assert share / 1_000 == pytest.approx(0.5, abs=0.05)
 
 
-def test_a_user_has_one_turn_at_a_time() -> None:
+def test_event_only_turns_have_events_and_ask_for_nothing() -> None:
+    for visit in visits(traffic(), 200, EVENT_ONLY):
+        assert (visit.kind, visit.path) == ("events", "/events")
+        assert visit.body.keys() == {"user_id", "events"}
+        assert visit.body["events"]
+
+
+def test_bulk_is_for_several_people_within_the_limit() -> None:
+    for visit in visits(traffic(), 100, BULK):
+        assert (visit.kind, visit.path) == ("batch", "/recommend/batch")
+        user_ids = [body["user_id"] for body in visit.body["requests"]]
+        assert BULK_PEOPLE[0] <= len(user_ids) <= 4
+        assert len(set(user_ids)) == len(user_ids)
+
+
+def test_a_person_has_one_turn_at_a_time() -> None:
     source = traffic(population=5)
-    visits = [turn(source) for _ in range(5)]
-    assert {visit.rank for visit in visits} == set(range(5))
-    with pytest.raises(RuntimeError, match="more drivers than users"):
-        turn(source)
-    source.end(visits[3], accepted=True)
-    assert turn(source).rank == visits[3].rank
+    held = [turn(source, RETURNING) for _ in range(5)]
+    assert {visit.body["user_id"] for visit in held} == {f"load-run-{rank}" for rank in range(5)}
+    for user in (RETURNING, BULK, EVENT_ONLY):
+        with pytest.raises(RuntimeError, match="more drivers than users"):
+            turn(source, user)
+    turn(source, NEW)
+    source.end(held[3], accepted=True)
+    assert turn(source, RETURNING).body["user_id"] == held[3].body["user_id"]
 
 
-def test_refused_events_are_sent_again() -> None:
+@pytest.mark.parametrize("user", [RETURNING, EVENT_ONLY, BULK])
+def test_refused_events_are_sent_again(user: str) -> None:
     source = traffic(population=1)
-    refused = turn(source)
+    refused = turn(source, user)
     source.end(refused, accepted=False)
-    again = turn(source)
+    again = turn(source, user)
     source.end(again, accepted=True)
-    assert again.request["events"] == refused.request["events"]
-    later = turn(source).request["events"]
-    assert later[0]["timestamp"] > again.request["events"][-1]["timestamp"]
+    (first,), (second,) = bodies([refused]), bodies([again])
+    assert second["events"] == first["events"]
+    (third,) = bodies([turn(source, EVENT_ONLY)])
+    times = [event["timestamp"] for event in second["events"] + third["events"]]
+    assert all(earlier < later for earlier, later in pairwise(times))
 
 
 def test_closed_traffic_has_no_more_turns() -> None:

@@ -73,6 +73,21 @@ def test_the_last_event_is_predicted_from_those_before(monkeypatch: pytest.Monke
     assert found.tasks["rating"].num_events == 1  # the other target has no action
 
 
+def test_several_last_events_are_each_predicted_from_those_before(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    given, _, found = cases(monkeypatch, protocol(num_targets=3))
+    expected = [USERS[0][:5], USERS[0][:6], USERS[0], USERS[1][:2], USERS[1]]
+    assert [case.history.events for case in given] == expected
+    assert (found.num_users, found.num_targets) == (2, 5)
+
+
+def test_trained_targets_are_counted_one_by_one() -> None:
+    data = data_of()
+    checkpoint = checkpoint_of(ALL, events=data.digest(), options={"num_held_out": 1})
+    assert evaluate(checkpoint, data, protocol(num_targets=3)).trained_targets == 3
+
+
 @pytest.mark.parametrize(
     ("mask", "masked"), [("full", list(range(6))), ("window", [2, 3, 4, 5]), ("none", [])]
 )

@@ -1,0 +1,95 @@
+"""Owns one keep-alive HTTP/1.1 connection: as little as a client can do.
+
+Never follows, retries or decodes: a client that computes takes the service's processor.
+"""
+
+import asyncio
+import re
+from typing import Self
+from urllib.parse import urlsplit
+
+_LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)\r\n", re.IGNORECASE)
+_CLOSES = re.compile(rb"\r\nconnection: *close\r\n", re.IGNORECASE)
+
+
+class Connection:
+    """One request at a time."""
+
+    def __init__(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, more: str
+    ) -> None:
+        """`more`: header lines of every request."""
+        self._reader, self._writer, self._more = reader, writer, more
+        self.is_open = True
+        """Whether another request may be sent."""
+
+    @classmethod
+    async def open(cls, host: str, more: str = "") -> Self:
+        """To a URL of http://.
+
+        Raises:
+            OSError: nothing listens there.
+        """
+        parts = urlsplit(host)
+        ends = await asyncio.open_connection(parts.hostname, parts.port or 80)
+        return cls(*ends, more)
+
+    async def post(self, path: str, body: bytes) -> tuple[int, bytes]:
+        """The status and the body of the answer.
+
+        Raises:
+            OSError, EOFError: the connection was lost.
+            ValueError: an answer that tells no length.
+        """
+        self.is_open = False
+        head = (
+            f"POST {path} HTTP/1.1\r\nHost: loadtest\r\nContent-Type: application/json\r\n"
+            f"Content-Length: {len(body)}\r\n{self._more}\r\n"
+        )
+        self._writer.write(head.encode() + body)
+        answered = await self._reader.readuntil(b"\r\n\r\n")
+        length = _LENGTH.search(answered)
+        if length is None:
+            raise ValueError("an answer that tells no length")
+        content = await self._reader.readexactly(int(length[1]))
+        self.is_open = _CLOSES.search(answered) is None
+        return int(answered[9:12]), content
+
+    def close(self) -> None:
+        self.is_open = False
+        self._writer.close()
+
+
+class Connections:
+    """Those of one driver: each for one request at a time, as many as there are under way.
+
+    The one that has rested longest goes first, so that none rests until the service closes it.
+    """
+
+    def __init__(self, host: str, budget_ms: float | None = None) -> None:
+        """`budget_ms` goes with every request."""
+        self._host = host
+        self._more = "" if budget_ms is None else f"X-Request-Timeout-Ms: {budget_ms:g}\r\n"
+        self._idle: list[Connection] = []
+
+    async def open(self, count: int) -> None:
+        """Raises OSError."""
+        self._idle += [await Connection.open(self._host, self._more) for _ in range(count)]
+
+    async def post(self, path: str, body: bytes) -> tuple[int, bytes]:
+        """Raises as `Connection.post`. A connection that met an error is not used again."""
+        if self._idle:
+            connection = self._idle.pop(0)
+        else:
+            connection = await Connection.open(self._host, self._more)
+        try:
+            return await connection.post(path, body)
+        finally:
+            if connection.is_open:
+                self._idle.append(connection)
+            else:
+                connection.close()
+
+    def close(self) -> None:
+        while self._idle:
+            self._idle.pop().close()
