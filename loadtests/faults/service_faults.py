@@ -58,6 +58,8 @@ class ClockStepped(Fault):
             "FAKETIME_CACHE_DURATION": "1",
             "FAKETIME_DONT_FAKE_MONOTONIC": "1",
             "DONT_FAKE_MONOTONIC": "1",
+            # With it threads that wait for a while spin instead.
+            "FAKETIME_FORCE_MONOTONIC_FIX": "0",
         }
         await stage.start_service(variables=variables)
 
