@@ -9,10 +9,12 @@ from loadtests.cli.faults import faults
 from loadtests.cli.gate import gate
 from loadtests.cli.locust import locust
 from loadtests.cli.open import open_
+from loadtests.cli.replay import replay
 from loadtests.cli.soak import soak
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 app.command()(locust)
+app.command()(replay)
 app.command()(gate)
 app.command("open")(open_)
 app.command()(faults)

@@ -24,6 +24,10 @@ class Catalogue:
     max_events: int | None = None
     max_candidates: int | None = None
     max_batch_users: int | None = None
+    retrieval_candidates: int | None = None
+    """Items that are scored of the catalogue, where a request names no candidates."""
+    fingerprint: str = ""
+    """Of the checkpoint that is served; empty where the service does not tell."""
 
     @classmethod
     def fetch(cls, host: str) -> Self:
@@ -49,6 +53,7 @@ class Catalogue:
         """Read the body of `GET /info`; raises ValueError naming the field."""
         if not isinstance(info, dict):
             raise ValueError("the body is not a JSON object")
+        model = info.get("model")
         limits = info.get("limits")
         limits = limits if isinstance(limits, dict) else {}
         return cls(
@@ -57,6 +62,8 @@ class Catalogue:
             max_events=_limit(limits, "max_events"),
             max_candidates=_limit(limits, "max_candidates"),
             max_batch_users=_limit(limits, "max_batch_users"),
+            retrieval_candidates=_limit(info, "retrieval_candidates"),
+            fingerprint=model.get("fingerprint", "") if isinstance(model, dict) else "",
         )
 
 

@@ -178,10 +178,9 @@ def prepare(environment: Environment, **_: object) -> None:
     try:
         host = check_target(environment.host or "", allow_remote=options.allow_remote)
         catalogue = Catalogue.fetch(host)
-        if isinstance(runner, WorkerRunner):
-            recorder = Recorder(folder, part=f"{os.getpid()}")
-        else:
-            recorder = Recorder.begin(folder, _run(options))
+        if not isinstance(runner, WorkerRunner):
+            _begin(folder, options)
+        recorder = Recorder(folder, part=f"{os.getpid()}")
         began = Record.load(folder).run.began
     except (TargetError, RecordError) as error:
         logger.error("%s", error)
@@ -196,15 +195,24 @@ def prepare(environment: Environment, **_: object) -> None:
         Driver.traffic = _traffic(catalogue, options, runner)
 
 
-def _run(options: Any) -> Run:
-    return Run(
-        title=f"Locust, {options.shape}, {options.num_users} users",
-        command=shlex.join(["locust", *sys.argv[1:]]),
-        began=time.time(),
-        budget_ms=options.budget_ms,
-        machine=machine(),
-        commit=commit(),
-    )
+def _begin(folder: Path, options: Any) -> None:
+    """A run of this process's own, unless whoever started it has begun one.
+
+    Raises:
+        RecordError: requests were recorded there before.
+    """
+    if not (folder / "run.json").exists():
+        run = Run(
+            title=f"Locust, {options.shape}, {options.num_users} users",
+            command=shlex.join(["locust", *sys.argv[1:]]),
+            began=time.time(),
+            budget_ms=options.budget_ms,
+            machine=machine(),
+            commit=commit(),
+        )
+        Recorder.begin(folder, run).close()
+    elif Record.load(folder).samples:
+        raise RecordError(f"{folder} holds a run already; name another folder")
 
 
 def _traffic(catalogue: Catalogue, options: Any, runner: object) -> Traffic:

@@ -24,7 +24,7 @@ def check_target(url: str, *, allow_remote: bool) -> str:
         raise TargetError(f"{url!r} is not a URL: {error}") from None
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise TargetError(f"{url!r} is not a URL like http://127.0.0.1:8000")
-    if not allow_remote and not _is_loopback(parts.hostname):
+    if not allow_remote and not is_loopback(parts.hostname):
         raise TargetError(
             f"{parts.hostname} is not a loopback host; a load test can take a service down, "
             "pass --allow-remote if this one is yours"
@@ -38,7 +38,7 @@ def key_headers() -> dict[str, str]:
     return {"Authorization": f"Bearer {key}"} if key else {}
 
 
-def _is_loopback(hostname: str) -> bool:
+def is_loopback(hostname: str) -> bool:
     if hostname == "localhost":
         return True
     try:

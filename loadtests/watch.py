@@ -6,18 +6,25 @@ Never asks the process itself: what it would have to count is what is measured.
 
 import asyncio
 import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from urllib.parse import urlsplit
 
 import psutil
 
 from loadtests.record import Reading, Recorder
+from loadtests.stability import PROCESS
+from loadtests.target import is_loopback
 
 EVERY_S = 1.0
 
 
 def listener_pid(host: str) -> int | None:
     """Who listens at the URL on this machine; None if that is not to be seen."""
-    port = urlsplit(host).port or 80
+    parts = urlsplit(host)
+    port = parts.port or 80
+    if not is_loopback(parts.hostname or ""):
+        return None
     try:
         found = psutil.net_connections(kind="tcp")
     except psutil.AccessDenied:  # macOS tells root alone
@@ -55,3 +62,14 @@ async def watch(processes: dict[str, int], recorder: Recorder, began_s: float) -
             if reading is not None:
                 recorder.reading(reading)
         await asyncio.sleep(EVERY_S)
+
+
+@asynccontextmanager
+async def watching(host: str, recorder: Recorder, began_s: float) -> AsyncIterator[None]:
+    """The service at a URL, until the end of the block, where it runs on this machine."""
+    pid = listener_pid(host)
+    task = asyncio.create_task(watch({PROCESS: pid} if pid else {}, recorder, began_s))
+    try:
+        yield
+    finally:
+        task.cancel()

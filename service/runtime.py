@@ -226,6 +226,7 @@ class Runtime:
                 "dtype": settings.store_dtype,
             },
             "limits": settings.model_dump(include=limits),
+            "retrieval_candidates": settings.retrieval_candidates,
             "sample_item_ids": checkpoint.items.ids[::every],
         }
 

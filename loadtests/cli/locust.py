@@ -4,10 +4,11 @@ Owns the options, Locust's process and what is printed of its record. Never impo
 replaces the standard library's blocking calls in the process that does.
 """
 
+import asyncio
 import json
-import subprocess
 import sys
 import time
+from asyncio.subprocess import DEVNULL
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -29,13 +30,15 @@ from loadtests.cli.output import (
     fail,
     tell,
 )
+from loadtests.cli.recording import FolderOption, begin
 from loadtests.port import free_port
-from loadtests.record import Record, RecordError
+from loadtests.record import Record, Recorder
 from loadtests.shapes import Shape
 from loadtests.slo import DEFAULT, SloError, judge, load
 from loadtests.summary import Summary
 from loadtests.target import TargetError
 from loadtests.traffic import BULK, BULK_PEOPLE, EVENT_ONLY, NEW, RANKER, RETRIEVER, RETURNING
+from loadtests.watch import watching
 
 ROOT = Path(__file__).parents[2]
 # The longest request may spend its timeout twice, connecting and answering, and some more.
@@ -84,7 +87,6 @@ class Plan:
             "shape": self.shape.value,
             "run-folder": self.folder.absolute(),
             "stop-timeout": DRAIN_S,
-            "loglevel": "WARNING",
             "exit-code-on-error": 0,  # the gate decides
         }
         if self.budget_ms is not None:
@@ -99,7 +101,9 @@ class Plan:
         flags = [word for name, value in options.items() for word in (f"--{name}", f"{value}")]
         classes = [kind.class_name for kind in self.kinds]
         program = [sys.executable, "-m", "locust", "-f", "loadtests/locustfile.py"]
-        return [*program, "--headless", "--only-summary", "--allow-remote", *flags, *classes]
+        # Its tables are rounded: without its log, only what went wrong is told.
+        switches = ["--headless", "--only-summary", "--skip-log-setup", "--allow-remote"]
+        return [*program, *switches, *flags, *classes]
 
 
 def locust(
@@ -116,16 +120,26 @@ def locust(
     kind: Annotated[
         list[Kind] | None, typer.Option(help="kinds of users, repeat for several; all")
     ] = None,
-    folder: Annotated[
-        Path | None, typer.Option(help="where the run is recorded; runs/locust-TIME")
-    ] = None,
+    folder: FolderOption = None,
     slo: SloOption = DEFAULT,
     output: OutputOption = Output.TABLE,
     allow_remote: RemoteOption = False,
 ) -> None:
     """Let simulated users wait for their answers, record them all, and judge the run."""
+    host = checked_host(host, allow_remote=allow_remote)
+    # A bulk user acts for several people at once.
+    if population < (least := BULK_PEOPLE[1] * users):
+        raise typer.BadParameter(f"must be at least {least}", param_hint="--population")
+    try:
+        bounds = load(slo)
+        Catalogue.fetch(host)
+    except SloError as error:
+        fail(str(error), code=2)
+    except TargetError as error:
+        fail(str(error))
+    folder, recorder = begin(f"Locust, {shape}, {users} users", "locust", folder, budget_ms)
     plan = Plan(
-        host=checked_host(host, allow_remote=allow_remote),
+        host=host,
         users=users,
         population=population,
         seconds=seconds,
@@ -134,20 +148,13 @@ def locust(
         processes=processes,
         budget_ms=budget_ms,
         kinds=kind or list(Kind),
-        folder=folder or Path("runs") / time.strftime("locust-%Y%m%d-%H%M%S"),
+        folder=folder,
     )
-    # A bulk user acts for several people at once.
-    if population < (least := BULK_PEOPLE[1] * users):
-        raise typer.BadParameter(f"must be at least {least}", param_hint="--population")
     try:
-        bounds = load(slo)
-        Catalogue.fetch(plan.host)
-        code = _driven(plan)
-        record = Record.load(plan.folder)
-    except SloError as error:
-        fail(str(error), code=2)
-    except (TargetError, RecordError) as error:
-        fail(str(error))
+        code = asyncio.run(_driven(plan, recorder))
+    finally:
+        recorder.close()
+    record = Record.load(folder)
     summary = Summary.of(record)
     if output is Output.JSON:
         # Not through the console, which would wrap the line at the terminal's width.
@@ -159,16 +166,20 @@ def locust(
     tell(judge(record, bounds))
 
 
-def _driven(plan: Plan) -> int:
+async def _driven(plan: Plan, recorder: Recorder) -> int:
     """Locust's exit code, once it has ended; a bar on a terminal's standard error meanwhile."""
-    # Its tables are rounded; what went wrong comes through.
-    with (
-        subprocess.Popen(plan.command(), cwd=ROOT, stdout=subprocess.DEVNULL) as process,
-        Progress(console=Console(stderr=True), transient=True) as progress,
-    ):
-        bar = progress.add_task("load", total=plan.seconds)
-        since_s = time.monotonic()
-        while process.poll() is None:
-            progress.update(bar, completed=time.monotonic() - since_s)
-            time.sleep(LOOK_EVERY_S)
-        return process.returncode
+    began_s = time.perf_counter()
+    process = await asyncio.create_subprocess_exec(*plan.command(), cwd=ROOT, stdout=DEVNULL)
+    ending = asyncio.create_task(process.wait())
+    try:
+        async with watching(plan.host, recorder, began_s):
+            with Progress(console=Console(stderr=True), transient=True) as progress:
+                bar = progress.add_task("load", total=plan.seconds)
+                while not ending.done():
+                    progress.update(bar, completed=time.perf_counter() - began_s)
+                    await asyncio.wait((ending,), timeout=LOOK_EVERY_S)
+        return ending.result()
+    finally:
+        if process.returncode is None:
+            process.terminate()
+            await process.wait()

@@ -22,7 +22,9 @@ FolderOption = Annotated[
 ]
 
 
-def begin(title: str, name: str, folder: Path | None, budget_ms: float) -> tuple[Path, Recorder]:
+def begin(
+    title: str, name: str, folder: Path | None, budget_ms: float | None
+) -> tuple[Path, Recorder]:
     """A run in `folder`, or in a new one. Ends the command if there is a run already."""
     folder = folder or RUNS / time.strftime(f"{name}-%Y%m%d-%H%M%S")
     run = Run(

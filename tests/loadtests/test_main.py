@@ -29,6 +29,8 @@ def test_a_short_run_against_a_service(service_url: str, tmp_path: Path) -> None
     assert len(record.samples) == figures["requests"]
     assert {sample.user for sample in record.samples} == MIX.keys()
     assert record.run.budget_ms == 9000
+    assert record.run.command.startswith("python -m loadtests locust")
+    assert record.readings
     assert any(sample.latency_ms != round(sample.latency_ms) for sample in record.samples)
 
 
@@ -72,7 +74,7 @@ def test_a_folder_without_a_run_is_a_wrong_argument(tmp_path: Path) -> None:
 def test_a_folder_with_a_run_is_not_taken(service_url: str, tmp_path: Path) -> None:
     (tmp_path / "run.json").write_text('{"title": "", "command": "", "began": 0}')
     done = run(*locust(service_url, tmp_path, "--seconds", "1"))
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert "holds a run already" in done.stderr
 
 
@@ -104,6 +106,9 @@ def test_the_locustfile_runs_on_its_own(service_url: str, tmp_path: Path) -> Non
     done = run(*LOCUST, "--host", service_url, "--run-folder", str(tmp_path))
     assert done.returncode == 0, done.stderr
     assert Record.load(tmp_path).samples
+    done = run(*LOCUST, "--host", service_url, "--run-folder", str(tmp_path))
+    assert done.returncode == 1
+    assert "holds a run already" in done.stderr
 
 
 def test_the_locustfile_refuses_a_remote_host(tmp_path: Path) -> None:
