@@ -28,7 +28,7 @@ def visit_of(product: Product, kind: str) -> Visit:
 
 def answered(product: Product, kind: str, **more: Any) -> Visit:
     visit = visit_of(product, kind)
-    body = {"stored": True}
+    body: dict[str, Any] = {"stored": True}
     if kind == "recommend":
         cache = {"status": more.pop("cache_status", "hit"), "reused_events": 1, "encoded_events": 1}
         body = {"items": [], "complete": True, "degraded": [], "cache": cache}
