@@ -17,8 +17,9 @@ TOLERANCE: Final = 1e-4
 """As a share of a score, or of 1: each of the two is within 1e-5 of the oracle on logits, and a
 score adds a few of them up."""
 
-MOST_LOST: Final = 60
-"""Events that may be missing from a history that is searched for."""
+MOST_LOST: Final = 20
+MOST_AFTER: Final = 40
+"""Events that were lost in a row, and those after them, in a history that is searched for."""
 
 _UNRANKED: Final = "popularity"
 
@@ -59,7 +60,7 @@ class Recheck:
         if body["complete"]:
             histories: Iterator[History] = iter([known])
         else:
-            histories = possible(known, num_used, given.num_carried)
+            histories = possible(known, num_used)
         least = float("inf")
         for history in histories:
             right = self._scores(history, list(scores), given.request_time)
@@ -92,21 +93,19 @@ def difference(served: Mapping[str, float], right: Mapping[str, float]) -> float
     return max(abs(served[item] - right[item]) / max(1.0, abs(right[item])) for item in served)
 
 
-def possible(known: History, num_used: int, num_carried: int) -> Iterator[History]:
+def possible(known: History, num_used: int) -> Iterator[History]:
     """Histories of `num_used` events that a service may hold that was told all of `known`.
 
-    First the newest; then, where those that came with the request are known and some before them
-    are not; then, where the newest are left out.
+    First the newest; then, where some in a row were lost, as many as are missing, or fewer where the
+    window has left older ones behind.
     """
     if not num_used:
         yield []
         return
     yield known[-num_used:]
-    before, carried = known[: len(known) - num_carried], known[len(known) - num_carried :]
-    for num_lost in range(1, MOST_LOST + 1):
-        held = before[: len(before) - num_lost]
-        if 0 < num_used - len(carried) <= len(held):
-            yield [*held[-(num_used - len(carried)) :], *carried]
-        older = known[: len(known) - num_lost]
-        if num_used <= len(older):
-            yield older[-num_used:]
+    missing = len(known) - num_used
+    for num_lost in dict.fromkeys([missing, *range(1, min(missing, MOST_LOST) + 1)]):
+        for num_after in range(min(num_used, MOST_AFTER) + 1 if num_lost > 0 else 0):
+            until = len(known) - num_after
+            held = [*known[: until - num_lost], *known[until:]]
+            yield held[-num_used:]

@@ -37,7 +37,8 @@ FAULTS: Final[tuple[type[Fault], ...]] = (
 )
 
 WARM_S: Final = 5.0
-RECHECKED_PER_FAULT: Final = 40
+RECHECKED_PER_FAULT: Final = 200
+"""About all there are, of the usual length and rate."""
 VERIFIED_USERS: Final = 5
 _VERIFY_S: Final = 300.0
 
