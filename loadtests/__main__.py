@@ -10,6 +10,7 @@ from loadtests.cli.gate import gate
 from loadtests.cli.locust import locust
 from loadtests.cli.open import open_
 from loadtests.cli.replay import replay
+from loadtests.cli.report import report
 from loadtests.cli.soak import soak
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
@@ -19,6 +20,7 @@ app.command()(gate)
 app.command("open")(open_)
 app.command()(faults)
 app.command()(soak)
+app.command()(report)
 
 if __name__ == "__main__":
     app()

@@ -5,6 +5,7 @@ Never follows, retries or decodes: a client that computes takes the service's pr
 
 import asyncio
 import re
+from collections.abc import Mapping
 from typing import Self
 from urllib.parse import urlsplit
 
@@ -16,15 +17,15 @@ class Connection:
     """One request at a time."""
 
     def __init__(
-        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, more: str
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, headers: str
     ) -> None:
-        """`more`: header lines of every request."""
-        self._reader, self._writer, self._more = reader, writer, more
+        """`headers`: lines of every request."""
+        self._reader, self._writer, self._headers = reader, writer, headers
         self.is_open = True
         """Whether another request may be sent."""
 
     @classmethod
-    async def open(cls, host: str, more: str = "") -> Self:
+    async def open(cls, host: str, headers: str) -> Self:
         """To a URL of http://.
 
         Raises:
@@ -32,7 +33,7 @@ class Connection:
         """
         parts = urlsplit(host)
         ends = await asyncio.open_connection(parts.hostname, parts.port or 80)
-        return cls(*ends, more)
+        return cls(*ends, f"Host: {parts.netloc}\r\n{headers}")
 
     async def post(self, path: str, body: bytes) -> tuple[int, bytes]:
         """The status and the body of the answer.
@@ -43,8 +44,8 @@ class Connection:
         """
         self.is_open = False
         head = (
-            f"POST {path} HTTP/1.1\r\nHost: loadtest\r\nContent-Type: application/json\r\n"
-            f"Content-Length: {len(body)}\r\n{self._more}\r\n"
+            f"POST {path} HTTP/1.1\r\n{self._headers}Content-Type: application/json\r\n"
+            f"Content-Length: {len(body)}\r\n\r\n"
         )
         self._writer.write(head.encode() + body)
         answered = await self._reader.readuntil(b"\r\n\r\n")
@@ -66,22 +67,22 @@ class Connections:
     The one that has rested longest goes first, so that none rests until the service closes it.
     """
 
-    def __init__(self, host: str, budget_ms: float | None = None) -> None:
-        """`budget_ms` goes with every request."""
+    def __init__(self, host: str, headers: Mapping[str, str]) -> None:
+        """`headers` go with every request."""
         self._host = host
-        self._more = "" if budget_ms is None else f"X-Request-Timeout-Ms: {budget_ms:g}\r\n"
+        self._headers = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
         self._idle: list[Connection] = []
 
     async def open(self, count: int) -> None:
         """Raises OSError."""
-        self._idle += [await Connection.open(self._host, self._more) for _ in range(count)]
+        self._idle += [await Connection.open(self._host, self._headers) for _ in range(count)]
 
     async def post(self, path: str, body: bytes) -> tuple[int, bytes]:
         """Raises as `Connection.post`. A connection that met an error is not used again."""
         if self._idle:
             connection = self._idle.pop(0)
         else:
-            connection = await Connection.open(self._host, self._more)
+            connection = await Connection.open(self._host, self._headers)
         try:
             return await connection.post(path, body)
         finally:

@@ -15,6 +15,7 @@ from typing import Final, Protocol
 from loadtests.answer import Answer
 from loadtests.connection import Connections
 from loadtests.record import Sample
+from loadtests.target import key_headers
 from loadtests.traffic import Traffic, Visit
 
 ANSWER_S: Final = 10.0
@@ -68,7 +69,10 @@ class OpenLoop:
     ) -> None:
         """`budget_ms` goes with every request."""
         self._turns, self._on_sample, self._began_s = turns, on_sample, began_s
-        self._connections = Connections(host, budget_ms)
+        headers = key_headers()
+        if budget_ms is not None:
+            headers["X-Request-Timeout-Ms"] = f"{budget_ms:g}"
+        self._connections = Connections(host, headers)
         self._under_way: set[asyncio.Task[None]] = set()
 
     async def connect(self) -> None:

@@ -20,6 +20,7 @@ class InputError(Exception):
         |-- SettingsError     a setting of the service  (service.settings)
         |-- StoreAway         a store that is asked     (service.cli.opened_store)
         |-- ReloadRefused     a running service         (service.cli.reload)
+        |-- CostsError        costs to plan with        (service.planning.costs)
         |-- RecToolsMissing   a peer to measure against (service.benchmark.peers.rectools_model)
         `-- EmbeddedUnavailable  the embedded Valkey    (service.embedded)
     """

@@ -117,6 +117,8 @@ class History:
 
     def common_prefix(self, other: "History") -> int:
         """Number of leading events the two share; 0 when their windows begin differently."""
+        if self is other:
+            return len(self)
         if self.anchor != other.anchor:
             return 0
         n = min(len(self), len(other))

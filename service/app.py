@@ -51,7 +51,7 @@ def create_app(settings: Settings, tracing: "Tracing | None" = None) -> FastAPI:
     app.include_router(router)
     app.include_router(admin.router)
     problems.install(app, runtime.metrics)
-    clients = settings.client_keys()
+    app.state.clients = clients = settings.client_keys()
     document.install(app, needs_keys=bool(clients))
     app.add_middleware(Disconnects)
     (route,) = (each for each in router.routes if isinstance(each, APIRoute) and each.path == SHED)

@@ -55,7 +55,9 @@ class Metrics:
             registry=registry,
         )
         self.ready = Gauge("mfalcon_ready", "1 while requests are taken", registry=registry)
-        self.alive = Gauge("mfalcon_alive", "0 once the engine thread died", registry=registry)
+        self.alive = Gauge(
+            "mfalcon_alive", "0 once the engine thread died or hangs", registry=registry
+        )
 
     def _add_requests(self, registry: CollectorRegistry) -> None:
         self.requests = Counter(

@@ -4,7 +4,7 @@ import torch
 
 from cache import RedisStore
 from model import checkpoint
-from service.connections import check_certificate
+from service.connections import certificate
 from service.settings import Settings, SettingsError
 
 
@@ -22,6 +22,6 @@ def check(settings: Settings) -> None:
             RedisStore.from_url(settings.store, ttl_s=settings.state_ttl_s)
         except ValueError as error:
             raise SettingsError(f"store (--store, MFALCON_STORE): {error}") from None
-    check_certificate(settings)
+    certificate(settings)
     if settings.device == "cuda" and not torch.cuda.is_available():
         raise SettingsError("device (--device, MFALCON_DEVICE): there is no CUDA device here")

@@ -18,7 +18,7 @@ from model.engine.mfalcon import Microbatch
 from model.engine.state import UserState
 from service.batch import Pace
 from service.metrics import Metrics
-from service.ranking import ExtendJob, Ranking, RankJob, retrieval_order
+from service.ranking import ExtendJob, Ranking, RankJob, retrieved
 from service.scheduler import Job, Ticket
 
 _LEAST_PASS: Final = 32
@@ -37,10 +37,16 @@ class Ranker:
         """Settle every ticket, each as soon as it is done."""
         self._metrics.batch_requests.observe(len(tickets))
         self._metrics.batch_rows.observe(sum(ticket.work.num_rows for ticket in tickets))
-        requests = [request for request in self._encode(tickets) if request.goes_on()]
+        requests = self._encode(tickets)
         while requests:
-            self._score(requests)
-            requests = [request for request in requests if request.goes_on()]
+            done, requests = _parted(requests)
+            chosen = self._next_pass(requests)
+            # Not before: the event loop, which is told, would take the interpreter from this
+            # thread, which has little need of it while a pass runs.
+            for request in done:
+                request.finish()
+            if chosen:
+                self._score(chosen)
 
     def _encode(self, tickets: Sequence[Ticket[Any]]) -> "list[_Request]":
         """One jagged pass. Jobs for a state alone are done with it; the requests are to score."""
@@ -70,37 +76,37 @@ class Ranker:
                 ticket.fail(error)
         return requests
 
-    def _score(self, requests: "Sequence[_Request]") -> None:
-        """One pass over microbatches of different requests.
+    def _next_pass(self, requests: "Sequence[_Request]") -> "list[tuple[_Request, Microbatch]]":
+        """Microbatches of different requests.
 
         What is due first comes first, but a long list gives way by as much as it would take. A pass
         is no longer than the nearest deadline leaves time for.
         """
-        began_s = time.monotonic()
         row_s = self._pace.candidate_s
-        left_s = min(request.deadline.remaining_s for request in requests)
+        left_s = min((request.deadline.remaining_s for request in requests), default=0.0)
         size = room = int(min(self._pass_rows, max(_LEAST_PASS, left_s / row_s)))
-        chosen, batches = [], []
+        chosen = []
         for request in sorted(requests, key=lambda r: r.deadline.at_s + r.num_left * row_s):
-            batch = request.microbatch(size)
-            if len(batch.candidates) <= room:
-                room -= len(batch.candidates)
-                chosen.append(request)
-                batches.append(batch)
+            count = min(size, request.num_left)
+            if count <= room:
+                room -= count
+                chosen.append((request, request.microbatch(count)))
+        return chosen
+
+    def _score(self, chosen: "Sequence[tuple[_Request, Microbatch]]") -> None:
+        """One pass."""
+        began_s = time.monotonic()
+        for request, _ in chosen:
+            request.tell_state()
         try:
-            ready = self._engine.prepare(batches)
-            for request in chosen:
-                # Not before: the event loop, which writes states, would take the interpreter from
-                # this thread, which has no need of it from here on.
-                request.tell_state()
-            parts = self._engine.run(ready)
+            parts = self._engine.score([batch for _, batch in chosen])
         except Exception as error:
-            for request in chosen:
+            for request, _ in chosen:
                 request.ticket.fail(error)
             return
-        for request, logits in zip(chosen, parts, strict=True):
+        for (request, _), logits in zip(chosen, parts, strict=True):
             request.add(logits)
-        self._pace.scored(size - room, time.monotonic() - began_s)
+        self._pace.scored(sum(map(len, parts)), time.monotonic() - began_s)
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,10 +142,10 @@ class _Request:
         self._shortcut = ticket.job.shortcut
         self._on_state: Callable[[UserState | None], None] | None = ticket.job.on_state
         self._encoded, self._live, self._together = encoded, encoded.live, together
-        self._order = retrieval_order(retrieval, ticket.job)
-        self._retrieval = retrieval[self._order]
-        self._logits = [retrieval.new_empty(0, len(engine.config.actions))]
-        self.num_left = len(self._order)
+        self._order, self._retrieval = retrieved(retrieval, ticket.job)
+        self._num_actions = len(engine.config.actions)
+        self._logits: list[Tensor] = []
+        self.num_left = self._order.shape[0]
 
     def tell_state(self) -> None:
         """Once, if somebody listens."""
@@ -148,42 +154,57 @@ class _Request:
             self.ticket.tell(self._on_state, state)
             self._on_state = None
 
-    def goes_on(self) -> bool:
-        """False: settled, or nobody waits any more."""
-        if self.ticket.is_settled or self.ticket.is_given_up:
-            return False
-        if self.num_left and not self.deadline.expired:
-            return True
-        self.tell_state()
-        self.ticket.finish(self._ranking())
-        return False
+    @property
+    def is_over(self) -> bool:
+        """Settled, or nobody waits any more."""
+        return self.ticket.is_settled or self.ticket.is_given_up
 
-    def microbatch(self, size: int) -> Microbatch:
-        """The next candidates, at most `size`."""
-        start = len(self._order) - self.num_left
-        return Microbatch(self._live, self._order[start : start + size])
+    @property
+    def is_done(self) -> bool:
+        """There is nothing left to score, or no time."""
+        return not self.num_left or self.deadline.expired
+
+    def microbatch(self, count: int) -> Microbatch:
+        """The next candidates."""
+        start = self._order.shape[0] - self.num_left
+        return Microbatch(self._live, self._order[start : start + count])
 
     def add(self, logits: Tensor) -> None:
         """Action logits of the next candidates."""
         self._logits.append(logits)
-        self.num_left -= len(logits)
+        self.num_left -= logits.shape[0]
+
+    def finish(self) -> None:
+        self.tell_state()
+        self.ticket.finish(self._ranking())
 
     def _ranking(self) -> Ranking:
-        together, state = self._together, self._encoded.state
+        together = self._together
+        parts = self._logits or [torch.empty(0, self._num_actions)]
         return Ranking(
-            state=state,
+            state=self._encoded.state,
             shortcut=None if self._shortcut is None else self._shortcut.name,
             num_reused=self._encoded.num_reused,
             num_encoded=self._encoded.num_encoded,
             order=self._order.cpu(),
             retrieval=self._retrieval.cpu(),
-            logits=torch.cat(self._logits).cpu(),
+            logits=(parts[0] if len(parts) == 1 else torch.cat(parts)).cpu(),
             num_jobs=together.num_jobs,
             num_rows=together.num_rows,
             started_s=together.began_s,
             encode_ms=(together.ended_s - together.began_s) * 1000,
             score_ms=(time.monotonic() - together.ended_s) * 1000,
         )
+
+
+def _parted(requests: Sequence[_Request]) -> tuple[list[_Request], list[_Request]]:
+    """Those to finish, and those to score."""
+    done: list[_Request] = []
+    waiting: list[_Request] = []
+    for request in requests:
+        if not request.is_over:
+            (done if request.is_done else waiting).append(request)
+    return done, waiting
 
 
 def _encode_job(job: Job[Any]) -> EncodeJob:

@@ -76,7 +76,10 @@ class RankJob(Job["Ranking"]):
         By the last state, or by the newest events from nothing, whichever has more. What is left
         when nothing can be paid is little, and is tried: a pace that is wrong is set right by it.
         """
-        least = Work(_num_new(self.state, self.history), min(self._num_candidates, _LEAST_SCORED))
+        num_candidates = min(self._num_candidates, _LEAST_SCORED)
+        if pace.seconds(Work(len(self.history), num_candidates)) <= seconds:
+            return self  # whatever is reused of it
+        least = Work(_num_new(self.state, self.history), num_candidates)
         if least.num_events <= 1 or pace.seconds(least) <= seconds:
             return self
         num_paid = max(1, pace.num_events(seconds, least.num_candidates))
@@ -156,12 +159,13 @@ class Ranked:
 def by_prior(engine: Engine, job: RankJob, count: int) -> list[Ranked]:
     """The answer when there is no time for the model: popularity order."""
     prior = engine.network.retrieval.prior
-    order = retrieval_order(prior, job)[:count]
-    return _unscored(order, prior[order])
+    order, logits = retrieved(prior, job)
+    return _unscored(order[:count], logits[:count])
 
 
-def retrieval_order(retrieval: Tensor, job: RankJob) -> Tensor:
-    """The job's candidates, best retrieval first; ties in the order given. (M,) int64."""
+def retrieved(retrieval: Tensor, job: RankJob) -> tuple[Tensor, Tensor]:
+    """The job's candidates, best retrieval first, ties in the order given: (M,) int64, and their
+    logits (M,), out of those of the whole catalogue."""
     seen = job.history.items.to(retrieval.device) if job.exclude_seen else None
     if job.candidates is None:
         k = min(job.num_retrieved, len(retrieval))
@@ -172,13 +176,13 @@ def retrieval_order(retrieval: Tensor, job: RankJob) -> Tensor:
     candidates = job.candidates.to(retrieval.device)
     if seen is not None:
         candidates = candidates[~torch.isin(candidates, seen)]
-    return candidates[retrieval[candidates].argsort(descending=True, stable=True)]
+    return _in_order(retrieval, candidates)
 
 
 def _num_new(state: UserState, history: History) -> int:
-    """Rows to encode if the history only grew, or was begun anew."""
-    kept = state.num_final if state.history.anchor == history.anchor else 0
-    return max(0, len(history) - kept)
+    """Rows to encode, the pending one included: few if the history only grew, most of them if an
+    event came late, or it was replaced."""
+    return len(history) - state.reusable_rows(history)
 
 
 def _is_followed_by(held: History, history: History) -> bool:
@@ -190,12 +194,18 @@ def _is_followed_by(held: History, history: History) -> bool:
     return both.common_prefix(history) == len(both)
 
 
-def _top(scores: Tensor, k: int) -> Tensor:
-    """Indices of the k highest, ties by index; `topk` alone leaves ties in any order."""
-    if not k:
-        return torch.empty(0, dtype=torch.int64, device=scores.device)
-    among = (scores >= scores.topk(k).values[-1]).nonzero().flatten()
-    return among[scores[among].argsort(descending=True, stable=True)][:k]
+def _top(retrieval: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """The k best of the catalogue, ties by index; `topk` alone leaves ties in any order."""
+    among = torch.empty(0, dtype=torch.int64, device=retrieval.device)
+    if k:
+        among = (retrieval >= retrieval.topk(k).values[-1]).nonzero().flatten()
+    order, logits = _in_order(retrieval, among)
+    return order[:k], logits[:k]
+
+
+def _in_order(retrieval: Tensor, items: Tensor) -> tuple[Tensor, Tensor]:
+    logits, places = retrieval.take(items).sort(descending=True, stable=True)
+    return items.take(places), logits
 
 
 def _unscored(order: Tensor, retrieval: Tensor) -> list[Ranked]:

@@ -18,6 +18,7 @@ from model.checkpoint import Checkpoint
 from model.engine.engine import Engine
 from service.answer import Answering
 from service.backfill import Backfill
+from service.background import Background
 from service.batch import Work
 from service.deadline import Deadline, Margin
 from service.errors import DeadlineExceeded, TooLarge
@@ -69,18 +70,18 @@ class Recommender:
         self._thread, self._settings, self._metrics = parts.thread, parts.settings, parts.metrics
         self._updates = Updates(parts.checkpoint, parts.thread, parts.states, parts.metrics)
         self._backfill = Backfill(self._updates, parts.provider)
-        self._margin = Margin()
+        self._margin, self._background = Margin(), Background()
         self._serving = Serving(
             parts.states,
             self._backfill,
             parts.thread,
             parts.metrics,
             self._margin,
+            self._background,
             min_retrieved=parts.settings.retrieval_candidates,
         )
         self.shadow, self._tracing = parts.shadow, parts.tracing
         self._answering = Answering(parts.checkpoint, parts.engine, parts.metrics)
-        self._writes: set[asyncio.Task[None]] = set()
 
     @property
     def model(self) -> ModelInfo:
@@ -192,9 +193,8 @@ class Recommender:
         _check_count("requests", num_entries, limit, "max_batch_users")
 
     async def drain(self) -> None:
-        """Wait until every answered request's state is written."""
-        while self._writes:
-            await asyncio.wait(self._writes)
+        """Wait until every request's state is written, whoever waited for its answer."""
+        await self._background.ended()
 
     async def close(self) -> None:
         """Let go of the history provider and of the oracle."""
@@ -233,10 +233,7 @@ class Recommender:
                     self._metrics.unstored.labels(Unstored.ERROR).inc()
                     _log.error("state_not_written", exc_info=error)
 
-        task = asyncio.create_task(write())
-        self._writes.add(task)
-        task.add_done_callback(self._writes.discard)
-        return task
+        return self._background.start(write())
 
     def _offer(self, events: Sequence[EventIn], history_mode: str) -> Offer:
         _check_count("events", len(events), self._settings.max_events, "max_events")

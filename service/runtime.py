@@ -18,6 +18,7 @@ import torch
 from cache import MemoryStore, RedisStore, StateStore
 from model.allocator import keep_freed_memory
 from model.checkpoint import Checkpoint, CheckpointError
+from service.configuration import mask_url
 from service.embedded import EmbeddedUnavailable, EmbeddedValkey
 from service.errors import CheckpointRefused, NotReady, ReloadRunning
 from service.in_flight import InFlight
@@ -26,7 +27,7 @@ from service.metrics import Metrics
 from service.recommender import Recommender
 from service.schemas import ModelInfo
 from service.served_model import ServedModel, Shared, load_model
-from service.settings import Settings, mask_url
+from service.settings import Settings
 from service.status_line import StatusLine
 from service.store_watch import StoreWatch
 from service.turns import Turns
@@ -38,9 +39,10 @@ if TYPE_CHECKING:
 _log = structlog.get_logger("mfalcon.runtime")
 _NUM_SAMPLE_ITEMS = 500
 
-_SWITCH_S = 0.0005
-"""How long the event loop may keep the interpreter from the engine thread. By default it is ten
-times as long, which is as long as a batch: between two operations the engine would stand still."""
+_SWITCH_S = 0.00005
+"""How long the event loop may keep the interpreter from the engine thread, which asks for it after
+each of its operations. By default it is a hundred times as long, half a batch: a loop that is busy
+refusing would leave the engine standing still."""
 
 
 class Runtime:
@@ -93,7 +95,7 @@ class Runtime:
         self.lifecycle.enter(Phase.WARMING)
         with model.engine.capturing():
             await warm_up(model.engine, model.thread, settings)
-        model.publish()
+        model.serve()
         # What exists by now, modules for the most part, stays. Walking through it, as the garbage
         # collector does again and again, would stop everything for a tenth of a second.
         gc.freeze()
@@ -124,7 +126,7 @@ class Runtime:
             _log.warning("not_reloaded", folder=str(folder or old.folder), detail=str(error))
             raise
         self._model = new
-        new.publish()
+        new.serve()
         self._retiring = asyncio.create_task(self._retire(old))
         self._retiring.add_done_callback(_sweep)
         _log.info("reloaded", **_told(new, self.settings))
@@ -187,12 +189,12 @@ class Runtime:
 
     @property
     def alive(self) -> bool:
-        """False once the engine's thread has died: only another process helps."""
+        """False once the engine's thread has died, or hangs: only another process helps."""
         return self._model is None or self._model.thread.alive
 
     @property
     def status(self) -> str:
-        """The phase, or that the engine has died."""
+        """The phase, or that the engine has died or hangs."""
         phase = self.lifecycle.phase
         return "dead" if phase is Phase.READY and not self.alive else phase
 

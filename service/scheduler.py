@@ -1,9 +1,9 @@
 """Owns the one engine thread and the bounded queue before it.
 
 Never runs two batches at once, and never dies of a job: an exception goes to its caller. Should it
-die all the same, nobody is left waiting. Work that nobody waits for any more, or that is past its
-deadline, leaves the queue. What would wait until too little of its budget is left is refused: those
-ahead of it are told by their work and the pace.
+die or hang all the same, nobody is left waiting. Work that nobody waits for any more, or that is
+past its deadline, leaves the queue. What would wait until too little of its budget is left is
+refused: those ahead of it are told by their work and the pace.
 """
 
 import asyncio
@@ -23,6 +23,11 @@ from service.errors import NotReady, Overloaded, Refusal
 from service.fair_queue import FairQueue
 
 _log = structlog.get_logger("mfalcon.engine")
+
+_PLANNED = 2 / 3
+"""The share of what is left of a budget that may be planned for those ahead and the job itself. The
+rest is for what nobody can foretell: without it, each that is taken is taken to the brim, and comes
+late by the first pass that takes longer."""
 
 T = TypeVar("T")
 A = TypeVar("A")
@@ -78,7 +83,8 @@ class Ticket(Generic[T]):
 
     def _settle(self, how: Callable[[A], None], what: A) -> None:
         def settle(what: A) -> None:
-            if not self.is_given_up:
+            # By then nobody may wait any more, or they may have been told that the engine hangs.
+            if not self.future.done():
                 how(what)
 
         self.is_settled = True
@@ -102,13 +108,20 @@ class EngineThread:
         self._free_s = 0.0  # time.monotonic() when they are expected to be done
         self._wake = threading.Condition()
         self._taken: list[Ticket[Any]] = []
-        self._closing = self._has_ended = False
+        self._closing = False
+        self._ended = threading.Event()
         self._thread = threading.Thread(target=self._live, name="mfalcon-engine", daemon=True)
         self._thread.start()
 
     @property
     def alive(self) -> bool:
-        return not self._has_ended
+        """Not if it hangs, either."""
+        return not self._ended.is_set()
+
+    @property
+    def batch(self) -> object | None:
+        """The one that is running; the same object from its beginning to its end."""
+        return self._taken or None
 
     @property
     def depth(self) -> int:
@@ -123,8 +136,8 @@ class EngineThread:
     def require_room(self, work: Work, deadline: Deadline, client: str) -> None:
         """
         Raises:
-            Overloaded: such a job of the client would wait too long to be run in time, or, if it
-                takes more than half of what it has, to have that half.
+            Overloaded: such a job of the client would wait too long to be run in two thirds of the
+                time it has, or, if it takes more than half of that, to have that half.
             NotReady: the thread is stopping or dead.
         """
         with self._wake:
@@ -163,7 +176,12 @@ class EngineThread:
         with self._wake:
             self._closing = True
             self._wake.notify()
-        await asyncio.to_thread(self._thread.join)
+        await asyncio.to_thread(self._ended.wait)
+
+    def give_up(self) -> None:
+        """It hangs. Whoever waits for it is told so; whatever it may come back with is late."""
+        _log.critical("engine_hangs", detail="replace the process; see engine_stall_s")
+        self._end()
 
     def _wait_s(self, client: str) -> float:
         is_running = not all(ticket.is_settled for ticket in self._taken)
@@ -171,11 +189,12 @@ class EngineThread:
         return rest_s + self._queue.ahead_s(client)
 
     def _require_room(self, work: Work, deadline: Deadline | None, client: str) -> None:
-        if self._closing or self._has_ended:
+        if self._closing or self._ended.is_set():
             raise NotReady("the engine has stopped", retry_after_s=1)
         if deadline is not None:
             left_s, wait_s = deadline.remaining_s, self._wait_s(client)
-            late_s = wait_s + min(self._pace.seconds(work), left_s / 2) - left_s
+            planned_s = _PLANNED * left_s
+            late_s = wait_s + min(self._pace.seconds(work), planned_s / 2) - planned_s
             # An idle engine takes whatever comes, and what has no time left does not wait: it is
             # answered without the engine.
             if late_s > 0 and wait_s > 0 and left_s > 0:
@@ -215,18 +234,22 @@ class EngineThread:
                 self._taken = []
         except BaseException as error:  # the least of them is a reason to replace the process
             _log.critical("engine_died", exc_info=error)
+        self._end()
+
+    def _end(self) -> None:
         with self._wake:
-            self._has_ended = True
-        for ticket in (*self._taken, *self._queue):
+            left = [*self._taken, *self._queue]
+            self._taken = []
+            self._queue.clear()
+            self._ended.set()
+        for ticket in left:
             if not ticket.is_settled:
                 ticket.fail(NotReady("the engine has died", retry_after_s=1))
-        self._taken.clear()
-        self._queue.clear()
 
     def _wait(self) -> bool:
         """Whether there is a job; False: there will be none any more."""
         with self._wake:
-            while not len(self._queue) and not self._closing:
+            while not len(self._queue) and not self._closing and not self._ended.is_set():
                 self._wake.wait()
             return len(self._queue) > 0
 

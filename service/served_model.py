@@ -26,6 +26,7 @@ from service.recommender import Parts, Recommender
 from service.scheduler import EngineThread
 from service.settings import Settings
 from service.shadow import Shadow
+from service.stall import watch
 from service.states import UserStates
 from service.store_watch import StoreWatch
 from service.turns import Turns
@@ -51,7 +52,8 @@ class ServedModel:
         """Starts the engine's thread; `close` ends it."""
         settings, metrics = of.settings, of.metrics
         self.folder, self.checkpoint, self.engine = folder, checkpoint, engine
-        self._metrics = metrics
+        self._metrics, self._stall_s = metrics, settings.engine_stall_s
+        self._watching: asyncio.Task[None] | None = None
         self.fingerprint = checkpoint.digests().fingerprint
         self._device = DeviceTier(settings.device_cache_bytes)
         self.thread = engine_thread(engine, settings, metrics)
@@ -79,8 +81,10 @@ class ServedModel:
             )
         )
 
-    def publish(self) -> None:
-        """Let the metrics tell of this one, and of no other any more."""
+    def serve(self) -> None:
+        """It is warm, and in use from now on: the metrics tell of this one, and of no other any
+        more, and that its engine hangs is noticed."""
+        self._watching = asyncio.create_task(watch(self.thread, self._stall_s))
         metrics, device, thread = self._metrics, self._device, self.thread
         metrics.watch_tier("device", lambda: device.num_bytes, lambda: device.evictions)
         metrics.watch_costs(self.recommender.states.costs)
@@ -104,6 +108,8 @@ class ServedModel:
         """Once nobody asks it any more: write what is to be written, then stop the thread."""
         await self.recommender.drain()
         await self.thread.close()
+        if self._watching is not None:
+            self._watching.cancel()
         await self.recommender.close()
 
 

@@ -1,4 +1,5 @@
-"""Owns listening, and what a signal does: readiness goes first, the listener later.
+"""Owns listening, and what a signal does: readiness goes first, the listener later; keys and
+certificates are read again.
 
 Never loads and never answers; the app does both. uvicorn alone closes its listener as soon as it is
 signalled, when load balancers still send requests.
@@ -9,13 +10,16 @@ import contextlib
 import errno
 import signal
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 
 import structlog
 import uvicorn
 from fastapi import FastAPI
 
 from service import connections
+from service.configuration import load_settings
+from service.keys import Keys
 from service.runtime import Runtime
 from service.settings import Settings, SettingsError
 
@@ -45,7 +49,8 @@ class Server(uvicorn.Server):
             )
         )
         self._runtime: Runtime = app.state.runtime
-        self._drain_delay_s = settings.drain_delay_s
+        self._clients: Keys = app.state.clients
+        self._settings = settings
         self._hurry = asyncio.Event()
         self._draining: asyncio.Task[None] | None = None
 
@@ -58,14 +63,33 @@ class Server(uvicorn.Server):
         """In the place of uvicorn's own. Who is stopped in order has not failed: exit code 0."""
         loop = asyncio.get_running_loop()
         # Ctrl-C comes from a person, before whom no load balancer stands.
-        delays_s = {signal.SIGTERM: self._drain_delay_s, signal.SIGINT: 0.0}
-        for number, delay_s in delays_s.items():
-            loop.add_signal_handler(number, self._stop, delay_s)
+        handlers: dict[signal.Signals, Callable[[], None]] = {
+            signal.SIGTERM: partial(self._stop, self._settings.drain_delay_s),
+            signal.SIGINT: partial(self._stop, 0.0),
+        }
+        if self._settings.api_keys_file or self._settings.ssl_certfile:
+            # Otherwise it ends the process, as when a terminal closes.
+            handlers[signal.SIGHUP] = self._read_again
+        for number, handler in handlers.items():
+            loop.add_signal_handler(number, handler)
         try:
             yield
         finally:
-            for number in delays_s:
+            for number in handlers:
                 loop.remove_signal_handler(number)
+
+    def _read_again(self) -> None:
+        """All of it, or nothing: what can not be used leaves the old in force."""
+        try:
+            settings = load_settings(self._settings.model_dump())
+            clients, certificate = settings.client_keys(), connections.certificate(settings)
+        except SettingsError as error:
+            _log.error("not_read_again", detail=str(error))
+            return
+        self._clients.become(clients)
+        if certificate is not None and self.config.ssl is not None:
+            connections.serve_under(self.config.ssl, certificate)
+        _log.info("read_again", num_keys=len(clients), has_certificate=certificate is not None)
 
     def _stop(self, delay_s: float) -> None:
         if self._draining is not None:

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from model.engine.state import UserState
 from service.backfill import Backfill
+from service.background import Background
 from service.batch import Work
 from service.deadline import Deadline, Margin
 from service.errors import DeadlineExceeded
@@ -89,12 +90,14 @@ class Serving:
         thread: EngineThread,
         metrics: Metrics,
         margin: Margin,
+        background: Background,
         *,
         min_retrieved: int,
     ) -> None:
         """`min_retrieved`: items of the catalogue that reach the action head, at least."""
         self._states, self._backfill, self._thread = states, backfill, thread
         self._metrics, self._margin, self._min_retrieved = metrics, margin, min_retrieved
+        self._background = background
 
     async def ranked(self, ask: Ask, turn: Turn) -> Served:
         """
@@ -143,7 +146,7 @@ class Serving:
             timeout_s = max(deadline.remaining_s / 2, _LATE_S)
             return await self._states.confirm(user_id, here, state, timeout_s)
 
-        confirming = asyncio.create_task(confirm())
+        confirming = self._background.start(confirm())
         turn.lasts_until(confirming)
         cache_s = time.monotonic() - began
         try:

@@ -1,6 +1,5 @@
 """Owns every setting of the service: name, unit, default, and what it protects.
 
-Precedence: flag, then `MFALCON_*` environment, then the `--config` file (TOML), then the default.
 Never reads settings at import time; the command line builds one `Settings` and passes it on.
 """
 
@@ -9,21 +8,19 @@ from pathlib import Path
 from typing import Any, Literal
 
 import httpx
-from pydantic import Field, ValidationError, ValidationInfo, field_validator
+from pydantic import Field, ValidationInfo, field_validator
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
-    TomlConfigSettingsSource,
 )
 
 import service
-from model.errors import InputError, problems
+from model.errors import InputError
 from service.keys import ADMIN, Keys, checked, client_pairs
 
 DEMO_CHECKPOINT = Path(service.__file__).parent.parent / "checkpoints" / "demo"
 _ORIGIN = re.compile(r"https?://[^/?#@\s*]+")
-_SECRETS = ("ssl_keyfile_password", "api_keys", "admin_key")
 _SCHEMES = (
     "redis://",
     "rediss://",
@@ -138,6 +135,13 @@ class Settings(BaseSettings):
         description="requests waiting for the engine, which bounds memory; beyond it they are "
         "refused with 429, as are those before it that would only wait for their deadline",
     )
+    engine_stall_s: float = Field(
+        default=60,
+        gt=0,
+        description="a batch that runs for longer is taken for a hang: `/health/live` turns 503 "
+        "and whoever waits is answered, so that a process that never would is replaced; longer "
+        "than any batch takes, a first pass of a size that was not warmed up included",
+    )
     max_user_requests: int = Field(
         default=16,
         ge=1,
@@ -146,6 +150,13 @@ class Settings(BaseSettings):
     )
     max_budget_ms: float = Field(
         default=1000, gt=0, description="latency budget of a request that names none, and the most"
+    )
+    max_connections: int = Field(
+        default=900,
+        ge=1,
+        description="open connections, idle ones included; one more is closed at once: each holds "
+        "a file descriptor, of which a process has 1024 as a rule, and the store and the log need "
+        "some, too; and up to a head and a body of memory",
     )
     max_body_bytes: int = Field(
         default=2 << 20,
@@ -170,7 +181,7 @@ class Settings(BaseSettings):
     ssl_certfile: str = Field(
         default="",
         description="PEM file of the certificate to serve https:// with, and of those between it "
-        "and its authority; read at start; empty: http://",
+        "and its authority; read at start and on SIGHUP; empty: http://",
     )
     ssl_keyfile: str = Field(
         default="", description="PEM file of its private key, if the first does not hold it"
@@ -191,7 +202,8 @@ class Settings(BaseSettings):
         "flags; better set the variable or the file",
     )
     api_keys_file: str = Field(
-        default="", description="file of such pairs, one a line, read at start; added to them"
+        default="",
+        description="file of such pairs, one a line, read at start and on SIGHUP; added to them",
     )
     warmup_timeout_s: float = Field(
         default=60,
@@ -309,57 +321,6 @@ class Settings(BaseSettings):
         """The one, or none."""
         return Keys([(ADMIN, self.admin_key)] if self.admin_key else [])
 
-    def masked(self) -> dict[str, object]:
-        """Effective values for printing, without keys, and without credentials in URLs."""
-        values = self.model_dump(mode="json")
-        values |= {name: "***" for name in _SECRETS if values[name]}
-        values |= {"store": mask_url(self.store), "history_url": mask_url(self.history_url)}
-        return values
-
-
-def load_settings(flags: dict[str, Any], config: Path | None = None) -> Settings:
-    """Settings from flags (those given), the environment and a TOML file.
-
-    Raises:
-        SettingsError: a wrong value or an unknown name; the message names the setting.
-    """
-    sources: type[Settings] = Settings
-    if config is not None:
-        if not config.is_file():
-            raise SettingsError(f"--config: {config} is not a file")
-        sources = _with_file(config)
-    try:
-        return sources(**flags)
-    except ValidationError as error:
-        lines = []
-        for where, what in problems(error):
-            name = where.partition(".")[0] or "settings"
-            lines.append(f"{name} (--{name.replace('_', '-')}, MFALCON_{name.upper()}): {what}")
-        raise SettingsError("; ".join(lines)) from error
-    except ValueError as error:  # a malformed TOML file
-        raise SettingsError(f"--config: {config}: {error}") from error
-
 
 def split_origins(text: str) -> list[str]:
     return [origin.strip() for origin in text.split(",") if origin.strip()]
-
-
-def mask_url(url: str) -> str:
-    """A URL without user name, password and options, which may hold them too."""
-    scheme, separator, rest = url.partition("://")
-    rest, question, _ = rest.partition("?")
-    credentials, _, host = rest.rpartition("@")
-    user, options = "***@" if credentials else "", "?***" if question else ""
-    return f"{scheme}{separator}{user}{host}{options}"
-
-
-def _with_file(path: Path) -> type[Settings]:
-    class SettingsWithFile(Settings):
-        @classmethod
-        def settings_customise_sources(
-            cls, settings_cls: type[BaseSettings], *sources: Any, **more: PydanticBaseSettingsSource
-        ) -> tuple[PydanticBaseSettingsSource, ...]:
-            above = super().settings_customise_sources(settings_cls, *sources, **more)
-            return (*above, TomlConfigSettingsSource(settings_cls, toml_file=path))
-
-    return SettingsWithFile

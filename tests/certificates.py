@@ -58,8 +58,14 @@ class Certificates:
         return certificate.with_suffix(".key")
 
 
-def make_certificates(folder: Path) -> Certificates:
-    """Skips the test where there is no openssl."""
+_KINDS = {
+    "ec": ["ec", "-pkeyopt", "ec_paramgen_curve:prime256v1"],
+    "rsa": ["rsa:2048"],
+}
+
+
+def make_certificates(folder: Path, kind: str = "ec") -> Certificates:
+    """With keys of one kind. Skips the test where there is no openssl."""
     openssl = shutil.which("openssl")
     if openssl is None:
         pytest.skip("no openssl on PATH to make certificates with")
@@ -70,7 +76,7 @@ def make_certificates(folder: Path) -> Certificates:
     def make(path: Path, section: str, *more: str | Path) -> None:
         command: list[str | Path] = [openssl, "req", "-x509", "-config", configuration]
         command += ["-extensions", section]
-        command += ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
+        command += ["-newkey", *_KINDS[kind], "-nodes"]
         command += ["-days", "2", "-subj", f"/CN={path.stem}", "-keyout", made.key(path)]
         subprocess.run([*command, "-out", path, *more], check=True, capture_output=True)
 

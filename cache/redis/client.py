@@ -4,7 +4,6 @@ One server, sentinels or a cluster: what differs is where a key is. An attempt i
 only if it can not have done anything (refused, redirected) or only reads; never after a timeout.
 """
 
-import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Final, TypeVar
@@ -16,6 +15,7 @@ from redis.backoff import NoBackoff
 from cache.breaker import NUM_FAILURES, BreakerState
 from cache.redis.node import Failed, Node, PoolBusy, Session, Skipped
 from cache.redis.route import Cluster, OneServer, Route, Sentinels, UnknownPrimary
+from cache.redis.timeouts import heard_out
 from cache.redis.url import Access, Address, Target, Topology, parse
 from cache.store import StoreFull, StoreUnavailable
 
@@ -119,7 +119,7 @@ class RedisClient:
         outage: it is raised as it is.
         """
         try:
-            async with asyncio.timeout(timeout_s):
+            async with heard_out(timeout_s):
                 return await self._run(name, operation, is_read)
         except Failed as failed:
             is_full = isinstance(failed.error, exceptions.OutOfMemoryError)

@@ -17,6 +17,7 @@ from redis import exceptions
 
 from cache.breaker import Breaker, BreakerState
 from cache.redis.replies import require_sound
+from cache.redis.timeouts import heard_out
 from cache.redis.url import Access, Address
 
 T = TypeVar("T")
@@ -180,7 +181,7 @@ class Node:
             await self._free.acquire()  # which is at once
             return
         try:
-            async with asyncio.timeout(self._access.wait_s):
+            async with heard_out(self._access.wait_s):
                 await self._free.acquire()
         except TimeoutError:
             raise PoolBusy(f"all {self._access.max_connections} connections are busy") from None

@@ -10,11 +10,14 @@ write, whose cancellation may be lost before Python 3.12, and a context for each
 
 import asyncio
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Final
 
 import hiredis
 from redis import exceptions
 from redis._parsers import BaseParser
+
+from cache.redis.timeouts import Timer
 
 _CHUNK_BYTES: Final = 1 << 16
 """Received at once while no long value is under way; a value is long if it can not fit."""
@@ -98,7 +101,7 @@ class Intake(asyncio.BufferedProtocol):
         self._whole: memoryview | None = None  # a long value, before all that `_short` holds
         self._end: Exception | None = None  # why nothing will arrive any more
         self._arrival: asyncio.Future[None] | None = None
-        self._writing: asyncio.TimerHandle | None = None  # until the server takes what was sent
+        self._writing: Timer | None = None  # until the server takes what was sent
         # A loop may choose how to read when it begins to.
         transport.pause_reading()
         transport.set_protocol(self)
@@ -115,7 +118,7 @@ class Intake(asyncio.BufferedProtocol):
         if reply is not _UNFINISHED:
             return reply
         loop = asyncio.get_running_loop()
-        timer = loop.call_later(self._timeout_s, self._give_up, "reading a reply")
+        timer = Timer(self._timeout_s, partial(self._give_up, "reading a reply"))
         try:
             while reply is _UNFINISHED:
                 if self._end is not None:
@@ -192,8 +195,7 @@ class Intake(asyncio.BufferedProtocol):
         self._wake()
 
     def pause_writing(self) -> None:
-        loop = asyncio.get_running_loop()
-        self._writing = loop.call_later(self._timeout_s, self._give_up, "writing a command")
+        self._writing = Timer(self._timeout_s, partial(self._give_up, "writing a command"))
         self._stream.pause_writing()
 
     def resume_writing(self) -> None:

@@ -20,7 +20,7 @@ from loadtests.faults.servers import Service
 from loadtests.faults.service_faults import ClockStepped, LogFull, ServiceKilled
 from loadtests.faults.stage import DEVICE_CACHE_BYTES, Plan, Stage, staged
 from loadtests.faults.verdict import WATCHED_S, Verdict, judge
-from loadtests.record import Recorder
+from loadtests.record import Mark, Recorder
 
 FAULTS: Final[tuple[type[Fault], ...]] = (
     Killed,
@@ -86,7 +86,9 @@ async def _do(fault: Fault, stage: Stage) -> _Done:
         course = await fault.run(stage, product)
         await asyncio.sleep(max(0.0, course.ended_s + WATCHED_S - stage.now_s()))
     await fault.restore(stage)
-    stage.mark(fault.name, course.began_s, course.ended_s)
+    stage.recorder.mark(
+        Mark(at_s=course.began_s, until_s=course.ended_s, name=fault.name, is_fault=True)
+    )
     until_s = course.ended_s + WATCHED_S
     given = [each for each in product.given if course.began_s <= each.at_s < until_s]
     verdict = judge(fault, course, stage.samples, stage.plan.budget_ms)

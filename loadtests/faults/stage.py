@@ -15,7 +15,8 @@ from loadtests.faults.product import Product
 from loadtests.faults.proxy import Proxy
 from loadtests.faults.servers import Redis, Service
 from loadtests.openloop import OpenLoop
-from loadtests.record import Mark, Recorder, Sample
+from loadtests.record import Recorder, Sample
+from loadtests.stability import PROCESS
 from loadtests.traffic import Traffic
 from loadtests.watch import watch
 
@@ -54,9 +55,6 @@ class Stage:
     def now_s(self) -> float:
         return time.perf_counter() - self.began_s
 
-    def mark(self, name: str, at_s: float, until_s: float, *, is_fault: bool = True) -> None:
-        self.recorder.mark(Mark(at_s=at_s, until_s=until_s, name=name, is_fault=is_fault))
-
     async def start_service(
         self, *flags: str, log: Path | None = None, variables: dict[str, str] | None = None
     ) -> None:
@@ -64,7 +62,7 @@ class Stage:
         await asyncio.to_thread(self.service.kill)
         self.service.spawn(*flags, log=log, variables=variables)
         await asyncio.to_thread(self.service.wait_until_ready)
-        self.processes["service"] = self.service.pid
+        self.processes[PROCESS] = self.service.pid
 
     async def start_redis(self) -> None:
         await asyncio.to_thread(self.redis.start)
@@ -114,7 +112,7 @@ async def staged(
     await proxy.start()
     store = f"redis://127.0.0.1:{proxy.port}/0"
     always = ("--store", store, "--threads", "1", "--log-format", "json")
-    service = Service(folder, "service", (*always, *flags))
+    service = Service(folder, PROCESS, (*always, *flags))
     stage = Stage(plan, folder, redis, proxy, service, recorder, began_s, processes={})
     watching = asyncio.create_task(watch(stage.processes, recorder, began_s))
     try:

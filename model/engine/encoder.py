@@ -14,7 +14,7 @@ from model.engine.state import UserState
 from model.history import History
 from model.kernels.pages import PagedRows
 from model.kernels.stack import EventRows, LayerStack
-from model.network.hstu import HSTU, Placing
+from model.network.hstu import HSTU
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,19 +52,17 @@ class Encoder:
     """Runs event rows through a network in evaluation mode."""
 
     def __init__(self, network: HSTU, stack: LayerStack) -> None:
-        self._network, self._stack = network, stack
+        self._stack = stack
         self._keeps_rows = classify(network.config).across_requests
 
     @torch.inference_mode()
     def encode(self, jobs: Sequence[EncodeJob]) -> list[Encoded]:
         """One jagged pass over the rows that each job's state lacks."""
         plans = [self._plan(job) for job in jobs]
-        running = [(job, rows) for job, rows in zip(jobs, plans, strict=True) if rows.count]
+        running = [rows for rows in plans if rows.count]
         queries: dict[int, Tensor] = {}
         if running:
-            last = self._stack.encode(self._inputs(running), [rows for _, rows in running])
-            prepared = self._network.retrieval.prepare(self._network.final_norm(last))
-            queries = {id(rows): q for (_, rows), q in zip(running, prepared, strict=True)}
+            queries = dict(zip(map(id, running), self._stack.encode(running), strict=True))
         return [
             self._finished(job, rows, queries.get(id(rows)))
             for job, rows in zip(jobs, plans, strict=True)
@@ -76,30 +74,11 @@ class Encoder:
         stop = len(history) if live else self._num_final(history)
         return EventRows(
             rows=held.with_room(start, stop) if start < stop else held.cut(start),
-            timestamps=history.timestamps,
+            history=history,
             request_time=job.request_time or 0,
             start=start,
             is_live=live,
         )
-
-    def _inputs(self, running: Sequence[tuple[EncodeJob, EventRows]]) -> Tensor:
-        """(R, D)"""
-        device = self._network.items.weight.device
-        new = [job.history.cut(rows.start, rows.stop) for job, rows in running]
-        items = _joined([events.items for events in new]).to(device)
-        actions = _joined([events.actions for events in new]).to(device)
-        if not self._network.places_events:
-            return self._network.event_rows(items, actions)
-        ages = [
-            rows.request_time - events.timestamps
-            for (_, rows), events in zip(running, new, strict=True)
-        ]
-        placing = Placing(
-            _joined([torch.arange(rows.start, rows.stop) for _, rows in running]),
-            _joined([torch.full((rows.count,), len(job.history)) for job, rows in running]),
-            _joined(ages),
-        )
-        return self._network.event_rows(items, actions, placing.to(device))
 
     def _finished(self, job: EncodeJob, rows: EventRows, query: Tensor | None) -> Encoded:
         state = UserState(job.history, rows.rows.cut(self._num_final(job.history)))
@@ -110,7 +89,3 @@ class Encoder:
 
     def _num_final(self, history: History) -> int:
         return max(len(history) - 1, 0) if self._keeps_rows else 0
-
-
-def _joined(parts: list[Tensor]) -> Tensor:
-    return parts[0] if len(parts) == 1 else torch.cat(parts)

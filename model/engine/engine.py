@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from model.engine.encoder import Encoded, EncodeJob, Encoder, LiveUser
-from model.engine.mfalcon import CandidatePass, CandidateScorer, Microbatch
+from model.engine.mfalcon import CandidateScorer, Microbatch
 from model.engine.state import UserState
 from model.history import EMPTY
 from model.kernels.choose import fastest_stack
@@ -74,17 +74,13 @@ class Engine:
         logits = iter(head(torch.stack(queries), self._item_rows))
         return [head.prior if user.query is None else next(logits) for user in users]
 
-    def prepare(self, batches: Sequence[Microbatch]) -> CandidatePass:
-        """Microbatches that are to go through the layers in one pass, by `run`, once."""
-        return self._scorer.prepare(batches)
-
-    def run(self, ready: CandidatePass) -> list[Tensor]:
-        """Action logits (M, actions) of each microbatch."""
-        return self._scorer.run(ready)
-
     def score(self, batches: Sequence[Microbatch]) -> list[Tensor]:
-        """Both: action logits (M, actions) of each microbatch, in one pass."""
-        return self.run(self.prepare(batches))
+        """Action logits (M, actions) of each microbatch, in one pass.
+
+        Raises:
+            IndexError: a candidate is none of the network's items.
+        """
+        return self._scorer.score(batches)
 
     def action_probabilities(self, logits: Tensor) -> Tensor:
         return self.network.action_probabilities(logits)

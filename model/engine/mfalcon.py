@@ -32,43 +32,19 @@ def microbatches(user: LiveUser, candidates: Tensor, size: int) -> Iterator[Micr
         yield Microbatch(user, chunk)
 
 
-@dataclass(frozen=True, slots=True)
-class CandidatePass:
-    """Microbatches made ready to go through the layers together."""
-
-    rows: Tensor  # (M, D) of all candidates; (M, 0) where the network reads none
-    users: list[CandidateRows]
-
-
 class CandidateScorer:
     """Scores microbatches through a network in evaluation mode."""
 
     def __init__(self, network: HSTU, stack: LayerStack) -> None:
-        self._network, self._stack = network, stack
+        self._has_tasks, self._stack = bool(network.config.tasks), stack
 
     @torch.inference_mode()
-    def prepare(self, batches: Sequence[Microbatch]) -> CandidatePass:
-        """What is left to do takes the time, and hardly the interpreter."""
-        network = self._network
-        device = network.items.weight.device
+    def score(self, batches: Sequence[Microbatch]) -> list[Tensor]:
+        """Action logits (M, actions) of each microbatch, in one pass."""
+        if not self._has_tasks:  # retrieval alone: there is no candidate row to read
+            return [torch.empty(len(batch.candidates), 0) for batch in batches]
         users = [
-            CandidateRows(user.rows, user.history.timestamps, user.request_time, len(candidates))
+            CandidateRows(user.rows, user.history, user.request_time, candidates)
             for user, candidates in ((b.user, b.candidates) for b in batches)
         ]
-        if not network.config.tasks:  # retrieval alone: there is no candidate row to read
-            return CandidatePass(torch.empty(sum(u.count for u in users), 0, device=device), users)
-        num_events = [b.candidates.new_full(b.candidates.shape, b.user.num_events) for b in batches]
-        rows = network.candidate_rows(
-            torch.cat([batch.candidates for batch in batches]).to(device),
-            torch.cat(num_events).to(device),
-        )
-        return CandidatePass(rows, users)
-
-    @torch.inference_mode()
-    def run(self, ready: CandidatePass) -> list[Tensor]:
-        """Action logits (M, actions) of each microbatch; `ready` is used up."""
-        network, logits = self._network, ready.rows
-        if network.config.tasks:
-            out = self._stack.score(ready.rows, ready.users)
-            logits = network.action_logits(network.final_norm(out))
-        return list(logits.split([user.count for user in ready.users]))
+        return self._stack.score(users)

@@ -11,7 +11,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from model.kernels.stack import CandidateRows, EventRows
+from model.kernels.stack import (
+    CandidateRows,
+    EventRows,
+    action_logits,
+    candidate_inputs,
+    event_inputs,
+)
 from model.network.attention import attend, divisors
 from model.network.hstu import HSTU
 from model.network.layer import HSTULayer, Projection
@@ -28,10 +34,11 @@ class TensorStack:
     def capturing(self) -> AbstractContextManager[None]:
         return nullcontext()
 
-    def encode(self, x: Tensor, users: Sequence[EventRows]) -> Tensor:
-        runs = [_Run(self._network, user) for user in users]
+    def encode(self, users: Sequence[EventRows]) -> Tensor:
+        network, x = self._network, event_inputs(self._network, users)
+        runs = [_Run(network, user) for user in users]
         ends = torch.tensor([user.count for user in users], device=x.device).cumsum(0) - 1
-        blocks = self._network.blocks
+        blocks = network.blocks
         for index, layer in enumerate(blocks):
             # Past the last layer only last rows are read; the others leave K and V.
             is_last = index == len(blocks) - 1
@@ -45,10 +52,11 @@ class TensorStack:
         for run, user in zip(runs, users, strict=True):
             new = slice(user.start, None)
             user.rows.write(user.start, run.keys[:, :, new], run.values[:, :, new])
-        return x
+        return network.retrieval.prepare(network.final_norm(x))
 
-    def score(self, x: Tensor, users: Sequence[CandidateRows]) -> Tensor:
+    def score(self, users: Sequence[CandidateRows]) -> list[Tensor]:
         network, sizes = self._network, [user.count for user in users]
+        x = candidate_inputs(network, users)
         histories = [_Seen(network, user, x.device) for user in users]
         for index, layer in enumerate(network.blocks):
             p = layer.project(x)
@@ -57,7 +65,7 @@ class TensorStack:
                 for seen, part in zip(histories, _split(p, sizes), strict=True)
             ]
             x = layer.output(p.base, p.u, torch.cat(parts))
-        return x
+        return action_logits(network, x, users)
 
 
 class _Run:
@@ -68,7 +76,7 @@ class _Run:
         held = user.rows.cut(user.start).read()
         device = held[0].device
         self.keys, self.values = (F.pad(part, (0, 0, 0, user.count)) for part in held)
-        times = user.timestamps.to(device)
+        times = user.history.timestamps.to(device)
         now = times.new_tensor([user.request_time])
         query_times = network.query_times(times, now)[user.start : user.stop]
         index = torch.arange(user.stop, device=device)
@@ -96,9 +104,9 @@ class _Seen:
     def __init__(self, network: HSTU, user: CandidateRows, device: torch.device) -> None:
         self._config = network.config
         self._keys, self._values = user.rows.read()
-        now = user.timestamps.new_tensor([user.request_time])
-        times = torch.cat((user.timestamps, now)).to(device)
-        n = len(user.timestamps)
+        now = user.history.timestamps.new_tensor([user.request_time])
+        times = torch.cat((user.history.timestamps, now)).to(device)
+        n = len(user.history.timestamps)
         distance = torch.arange(n, -1, -1, device=device)
         bucket = network.time_buckets(now.to(device), times)
         self._bias = [layer.bias(distance, bucket) for layer in network.blocks]  # (G, N + 1)

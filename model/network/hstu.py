@@ -68,6 +68,11 @@ class HSTU(nn.Module):
         """Whether an event row depends on where it stands; those of most models do not."""
         return self.positions is not None or self.ages is not None
 
+    @property
+    def item_scale(self) -> float:
+        """Of item embeddings where they are input."""
+        return self.config.d_model**0.5 if self.config.item_scale == "sqrt_d" else 1.0
+
     def event_rows(self, items: Tensor, actions: Tensor, placing: Placing | None = None) -> Tensor:
         """Indices (...) -> input rows (..., D); `placing` for a model that places events."""
         rows = self._item_rows(items)
@@ -144,7 +149,7 @@ class HSTU(nn.Module):
 
     def _item_rows(self, items: Tensor) -> Tensor:
         rows: Tensor = self.items(items)
-        return rows * self.config.d_model**0.5 if self.config.item_scale == "sqrt_d" else rows
+        return rows if self.item_scale == 1 else rows * self.item_scale
 
     def _attend(self, layer: HSTULayer, q: Tensor, e: Projection, bucket: Tensor) -> Tensor:
         """q (B, R, L, H, K) on the event rows' keys -> (R, B, L, H * V), before the divisor."""

@@ -1,7 +1,8 @@
-"""Owns many requests in one: each is served as a single one is, side by side, and fails alone.
+"""Owns many requests in one: each is served as a single one is, and fails alone; those of different
+users side by side, those of one user one after another.
 
-Never admits, orders or times them: the engine's queue, the users' turns and the deadline do, by the
-rules of single requests.
+Never admits or times them: the engine's queue, the users' turns and the deadline do, by the rules
+of single requests.
 """
 
 import asyncio
@@ -9,14 +10,14 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar
 
 import structlog
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
 from service.errors import InvalidRequest, ServiceError, Unexpected
-from service.schemas import Problem
+from service.schemas import EventsRequest, Problem, RecommendRequest
 
 _log = structlog.get_logger("mfalcon.http")
 
-R = TypeVar("R", bound=BaseModel)
+R = TypeVar("R", RecommendRequest, EventsRequest)
 A = TypeVar("A")
 
 
@@ -30,20 +31,34 @@ async def each(
 ) -> list[A | Problem]:
     """The answer to each entry, or its problem, in the order of the entries.
 
-    Those of one user take their turns in that order.
+    Those of one user are not there at once, so that they are as one request to the bound on a
+    user's requests in flight.
     """
+    results: dict[int, A | Problem] = {}
+    by_user: dict[str, list[tuple[int, R]]] = {}
 
-    async def one(place: int, entry: object) -> A | Problem:
-        try:
-            return await serve(_read(model, entry))
-        except ServiceError as error:
-            found = error
-        except Exception as error:
+    def fail(place: int, error: Exception) -> None:
+        if not isinstance(error, ServiceError):
             _log.error("internal_error", request_id=request_id, entry=place, exc_info=error)
-            found = Unexpected()
-        return Problem(**found.problem(request_id, f"{path}#/requests/{place}"))
+            error = Unexpected()
+        results[place] = Problem(**error.problem(request_id, f"{path}#/requests/{place}"))
 
-    return await asyncio.gather(*(one(*entry) for entry in enumerate(entries)))
+    async def in_order(theirs: Sequence[tuple[int, R]]) -> None:
+        for place, request in theirs:
+            try:
+                results[place] = await serve(request)
+            except Exception as error:
+                fail(place, error)
+
+    for place, entry in enumerate(entries):
+        try:
+            request = _read(model, entry)
+        except Exception as error:
+            fail(place, error)
+        else:
+            by_user.setdefault(request.user_id, []).append((place, request))
+    await asyncio.gather(*map(in_order, by_user.values()))
+    return [results[place] for place in range(len(entries))]
 
 
 def _read(model: type[R], entry: object) -> R:

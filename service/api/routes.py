@@ -139,7 +139,7 @@ async def delete_state(user_id: UserPath, request: Request) -> DeleteResponse:
 
 @router.get("/health/live", responses={503: {"description": "The engine is dead"}})
 async def live(request: Request) -> JSONResponse:
-    """503 once the engine thread has died; the process should be replaced."""
+    """503 once the engine thread has died or hangs; the process should be replaced."""
     alive = _runtime(request).alive
     return JSONResponse({"status": "alive" if alive else "dead"}, 200 if alive else 503)
 

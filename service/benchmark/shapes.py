@@ -1,12 +1,16 @@
 """Owns the shapes that are measured: the sizes of a model, a history and a request."""
 
 from dataclasses import dataclass
+from typing import Self
 
 from model.config import HSTUConfig
 from model.presets import native
 
 NUM_ITEMS = 5000
 """The catalogue that retrieval scores."""
+
+_NUM_CANDIDATES = 500
+"""Of a request to a model that is there."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,6 +36,19 @@ class Shape:
             qk_dim=self.head_dim,
             v_dim=self.head_dim,
             window={"capacity": capacity, "keep": capacity // 2},
+        )
+
+    @classmethod
+    def of(cls, name: str, config: HSTUConfig) -> Self:
+        """Of a model that is there: as many events as its window keeps when it moves."""
+        return cls(
+            name=name,
+            num_layers=config.num_layers,
+            d_model=config.d_model,
+            num_heads=config.num_heads,
+            head_dim=config.qk_dim,
+            num_events=config.window.keep,
+            num_candidates=min(_NUM_CANDIDATES, config.num_items),
         )
 
     @property

@@ -10,7 +10,7 @@ from rich.markup import escape
 from cache import Held, RedisStore
 from service.cli.opened_store import Store, store_settings, with_store
 from service.cli.output import Output, note, print_json, print_table, say
-from service.settings import mask_url
+from service.configuration import mask_url
 
 User = Annotated[str, typer.Argument(help="user id", show_default=False)]
 _COLUMNS = ["user", "fingerprint", "events", "bytes", "expires in s"]

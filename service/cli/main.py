@@ -12,6 +12,7 @@ from model.errors import InputError
 from service.cli import cache
 from service.cli.bench.engine import engine
 from service.cli.bench.overload import overload
+from service.cli.bench.plan import planned
 from service.cli.bench.reads import reads
 from service.cli.bench.recompute import recompute
 from service.cli.bench.rectools import rectools
@@ -24,6 +25,7 @@ from service.cli.flags import Command
 from service.cli.import_checkpoint import import_checkpoint
 from service.cli.info import info
 from service.cli.output import complain
+from service.cli.plan import plan
 from service.cli.reload import reload
 from service.cli.serve import serve
 from service.cli.train import train
@@ -52,7 +54,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (serve, train, evaluate, info, verify, warm, reload):
+for command in (serve, train, evaluate, info, verify, warm, reload, plan):
     app.command()(_reported(command))
 app.command("import")(_reported(import_checkpoint))
 
@@ -65,6 +67,7 @@ bench_app = typer.Typer(no_args_is_help=True, help="Measure: medians of interlea
 for command in (engine, overload, reads, recompute, rectools, state, training):
     bench_app.command()(_reported(command))
 bench_app.command("service")(_reported(serving))
+bench_app.command("plan")(_reported(planned))
 app.add_typer(bench_app, name="bench")
 
 

@@ -8,7 +8,8 @@ import typer
 
 from cache import RedisStore, StoreUnavailable
 from model.errors import InputError
-from service.settings import Settings, SettingsError, load_settings
+from service.configuration import load_settings
+from service.settings import Settings, SettingsError
 
 T = TypeVar("T")
 

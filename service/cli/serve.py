@@ -9,7 +9,8 @@ import typer
 
 from service.cli.flags import flags_of
 from service.cli.output import note
-from service.settings import Settings, load_settings
+from service.configuration import load_settings, printable
+from service.settings import Settings
 from service.variables import unread
 
 
@@ -34,7 +35,7 @@ def serve(
     settings = load_settings(given, config)
     logs.configure(settings.log_format)
     check(settings)
-    effective = "  ".join(f"{name}={value}" for name, value in settings.masked().items())
+    effective = "  ".join(f"{name}={value}" for name, value in printable(settings).items())
     note(f"mfalcon settings: {effective}")
     for warning in unread(os.environ, Settings.model_fields):
         note(f"mfalcon: {warning}")

@@ -1,6 +1,7 @@
 """A server that hangs, dies, is full or has no connection left: told, and left alone at last."""
 
 import asyncio
+import time
 import zlib
 
 import anyio
@@ -215,3 +216,26 @@ def assert_whole(held: Entry | None, number: int) -> None:
         assert set(payload[::2]) == {number}
         assert len(set(payload[1::2])) == 1
         assert zlib.crc32(payload) == held.header.payload_crc32
+
+
+@pytest.mark.parametrize("timeout_s", [None, 0.02])
+@pytest.mark.parametrize(
+    "anyio_backend",
+    [("asyncio", {"use_uvloop": use}) for use in (False, True)],
+    ids=["asyncio", "uvloop"],
+)
+async def test_a_loop_that_is_held_up_says_nothing_about_the_server(
+    spare_redis_server: RedisServer, timeout_s: float | None
+) -> None:
+    """Answers lie there while timers run out, those of the store and those of its callers."""
+    changes: list[BreakerChange] = []
+    url = spare_redis_server.url
+    store = RedisStore.from_url(url, ttl_s=TTL_S, timeout_s=0.05, on_breaker=changes.append)
+    assert await eventually(lambda: put(store, ALICE, make_entry(ALICE)))
+    for _ in range(3 * NUM_FAILURES):
+        asked = asyncio.create_task(store.get(ALICE, timeout_s=timeout_s))
+        await asyncio.sleep(0)
+        time.sleep(0.1)  # noqa: ASYNC251 - on purpose
+        assert await asked == make_entry(ALICE)
+    assert changes == []
+    await store.close()

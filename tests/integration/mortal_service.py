@@ -1,9 +1,11 @@
-"""`mfalcon`, but that its engine dies of the next batch once a file is there.
+"""`mfalcon`, but that its engine dies of the next batch once a file is there, or hangs if it says
+so.
 
 python -m tests.integration.mortal_service FILE serve ...
 """
 
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,8 @@ if __name__ == "__main__":
 
     def encode_or_die(*arguments: Any) -> Any:
         if poison.exists():
+            if poison.read_text() == "hang":
+                threading.Event().wait()
             raise SystemExit("as a C extension might")
         return encode(*arguments)
 

@@ -21,11 +21,11 @@ from model.network.hstu import HSTU
 from model.presets import native
 from service.app import create_app
 from service.batch import Pace
+from service.configuration import load_settings
 from service.metrics import Metrics
 from service.ranker import Ranker
 from service.runtime import Runtime
 from service.scheduler import Job, Ticket
-from service.settings import load_settings
 
 JSON = dict[str, Any]
 

@@ -1,5 +1,7 @@
 """Owns stores that misbehave on purpose."""
 
+import asyncio
+
 from cache import (
     Append,
     Entry,
@@ -133,6 +135,20 @@ class FullStore(MemoryStore):
 
     async def append(self, key: StateKey, append: Append, **_: object) -> bool:
         self._refuse()
+        return await super().append(key, append)
+
+
+class HeldUpStore(MemoryStore):
+    """An append has come once `reached` is set, and goes on once `release` is."""
+
+    def __init__(self) -> None:
+        super().__init__(1 << 24, 60)
+        self.reached, self.release, self.num_appended = asyncio.Event(), asyncio.Event(), 0
+
+    async def append(self, key: StateKey, append: Append, **_: object) -> bool:
+        self.reached.set()
+        await self.release.wait()
+        self.num_appended += 1
         return await super().append(key, append)
 
 

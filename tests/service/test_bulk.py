@@ -115,6 +115,18 @@ async def test_one_users_entries_are_served_in_their_order(
     assert [result["num_events"] for result in stored] == [1, 2, 3, 4, 5]
 
 
+@pytest.mark.parametrize("path", ["/recommend", "/events"])
+async def test_however_many_entries_a_user_has_they_are_as_one_in_flight(
+    folder: Path, path: str
+) -> None:
+    """Beside the one whose write may not have ended."""
+    async with serving(folder, max_user_requests=2, max_budget_ms=60_000) as service:
+        events = make_events(9)
+        await ask(service, path, [{"user_id": "u", "events": [event]} for event in events])
+        assert (await service.state())["num_events"] == len(events)
+        assert await service.metric('mfalcon_refusals_total{reason="user"}') == 0
+
+
 async def test_one_budget_is_for_all_and_an_entry_may_have_less(service: Service) -> None:
     requests = [entry("u", budget_ms=60_000), entry("v")]
     for result in await ask(service, "/recommend", requests, budget_ms=1e-6):

@@ -55,7 +55,8 @@ def shuffled_events() -> list[JSON]:
 async def test_requests_of_one_user_at_once_lose_no_event(
     wide_folder: Path, wide: Checkpoint, way: str
 ) -> None:
-    async with serving(wide_folder, max_user_requests=COUNT) as service:
+    flags = {"max_user_requests": COUNT, "max_budget_ms": 60_000}
+    async with serving(wide_folder, **flags) as service:
 
         async def send(event: JSON) -> None:
             if way == "events":

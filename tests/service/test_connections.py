@@ -5,16 +5,18 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
+import anyio
 import pytest
 import uvicorn
 
 from service import connections
 from service.app import create_app
-from service.settings import load_settings
+from service.configuration import load_settings
 
 pytestmark = pytest.mark.anyio
 
 HEAD = b"GET /health/live HTTP/1.1\r\nHost: mfalcon\r\n"
+NO_HANG_S = 20.0
 MUCH = connections.MAX_HEAD_BYTES
 
 
@@ -86,6 +88,21 @@ async def test_a_head_over_the_limit_is_refused(head: bytes, size: int) -> None:
         # Nothing where the connection was gone before all was sent.
         assert answer.startswith(b"HTTP/1.1 400 ") or not answer
         assert (await told(port, closing())).startswith(b"HTTP/1.1 200 ")
+
+
+async def test_one_connection_too_many_is_closed_and_room_is_found_again() -> None:
+    async with listening(max_connections=2) as port:
+        held = [await asyncio.open_connection("127.0.0.1", port) for _ in range(2)]
+        for reader, writer in held:
+            writer.write(HEAD + b"\r\n")
+            assert (await reader.readline()).startswith(b"HTTP/1.1 200 ")
+        for _ in range(3):
+            assert await told(port, closing()) == b""
+        held.pop()[1].close()
+        with anyio.fail_after(NO_HANG_S):
+            while not (await told(port, closing())).startswith(b"HTTP/1.1 200 "):
+                pass
+        held.pop()[1].close()
 
 
 async def test_a_head_without_an_end_is_not_collected() -> None:

@@ -5,7 +5,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from service.settings import SettingsError, load_settings
+from service.configuration import load_settings
+from service.settings import SettingsError
 from tests.service.builders import Service, serving
 from tests.service.test_keys import OLD, PAIRS, bearer
 

@@ -4,6 +4,7 @@ import asyncio
 import json
 import threading
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 
 import anyio
 import pytest
@@ -12,6 +13,8 @@ from starlette.types import Message, Receive, Scope, Send
 from model.checkpoint import Checkpoint
 from service.api.disconnects import Disconnects
 from tests.service.builders import JSON, PARTS, Service, assert_right, make_events
+from tests.service.stores import HeldUpStore
+from tests.service.test_confirmation import replicas_on
 
 pytestmark = pytest.mark.anyio
 
@@ -118,6 +121,28 @@ async def test_who_goes_while_a_copy_is_extended_leaves_a_sound_state(
     assert client.sent == []
     answer = await service.recommend(events=make_events(2, first=3), **PARTS)
     assert_right(answer, checkpoint, make_events(5))
+
+
+async def test_a_write_that_has_begun_is_waited_for_at_the_end(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = HeldUpStore()
+    async with replicas_on(store, folder, monkeypatch) as (service,):
+        await service.add_events(make_events(3))
+        client = Client(service.client._transport.app)  # type: ignore[attr-defined]
+        body = {"user_id": "u", "events": make_events(1, first=3)}
+        asked = asyncio.create_task(client.ask("/recommend", body))
+        with anyio.fail_after(NO_HANG_S):
+            await store.reached.wait()
+            client.gone.set()
+            await asked
+            draining = asyncio.create_task(service.runtime.recommender().drain())
+            await asyncio.sleep(0.01)
+            assert not draining.done()
+            store.release.set()
+            await draining
+        assert client.sent == []
+        assert store.num_appended == 1
 
 
 async def test_events_are_stored_whoever_waits(

@@ -6,9 +6,9 @@ import httpx
 import pytest
 
 from service.app import create_app
+from service.configuration import load_settings
 from service.embedded import EmbeddedUnavailable
 from service.lifecycle import Lifecycle, Phase
-from service.settings import load_settings
 from tests.service.builders import Service, make_events, serving
 
 pytestmark = pytest.mark.anyio

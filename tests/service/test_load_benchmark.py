@@ -27,7 +27,15 @@ from service.benchmark.load.traffic import Plan, visitors
 from service.benchmark.shapes import SHAPES, Shape
 from service.cli.main import app
 from tests.model.builders import assert_close
-from tests.service.builders import ITEM_IDS, NOW_S, history_of, make_events, serving
+from tests.service.builders import (
+    ITEM_IDS,
+    NOW_S,
+    NUM_ITEMS,
+    WINDOW,
+    history_of,
+    make_events,
+    serving,
+)
 from tests.service.test_cli import MACHINE
 
 SHAPE = Shape(
@@ -262,9 +270,16 @@ def test_a_flood_is_counted_by_what_became_of_its_requests() -> None:
 
 
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="memory is told by /proc alone")
-def test_a_service_is_flooded(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("given", ["shape", "checkpoint"])
+def test_a_service_is_flooded(monkeypatch: pytest.MonkeyPatch, folder: Path, given: str) -> None:
     monkeypatch.setitem(SHAPES, "ml-1m", SHAPE)
-    result = run("overload", "--times", "2", "--budget-ms", "1000")
+    options = ["--checkpoint", str(folder)] if given == "checkpoint" else []
+    result = run("overload", "--times", "2", "--budget-ms", "1000", *options)
+    if given == "checkpoint":
+        assert (result["shape"]["num_events"], result["shape"]["num_candidates"]) == (
+            WINDOW.keep,
+            NUM_ITEMS,
+        )
     assert result["peak_per_s"] > 0
     assert [flood["times_peak"] for flood in result["floods"]] == [0.7, 2.0]
     for flood in result["floods"]:

@@ -15,7 +15,7 @@ import pytest
 
 from service import tracing
 from service.app import create_app
-from service.settings import load_settings
+from service.configuration import load_settings
 from tests.service.builders import JSON, NOW_S, Service, make_events
 
 pytestmark = pytest.mark.anyio

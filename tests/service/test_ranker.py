@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from model.checkpoint import Checkpoint
 from model.engine.engine import Engine
-from model.engine.mfalcon import CandidatePass, Microbatch
+from model.engine.mfalcon import Microbatch
 from model.engine.state import UserState
 from model.history import EMPTY
 from service.deadline import Deadline
@@ -123,14 +123,14 @@ class Passes:
     def __init__(self, engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
         self.seen: list[list[int]] = []
         self.sizes: list[int] = []
-        prepare = engine.prepare
+        score = engine.score
 
-        def counted(batches: Sequence[Microbatch]) -> CandidatePass:
+        def counted(batches: Sequence[Microbatch]) -> list[torch.Tensor]:
             self.seen.append([batch.user.num_events for batch in batches])
             self.sizes.append(sum(len(batch.candidates) for batch in batches))
-            return prepare(batches)
+            return score(batches)
 
-        monkeypatch.setattr(engine, "prepare", counted)
+        monkeypatch.setattr(engine, "score", counted)
 
 
 def test_short_lists_share_a_pass_and_a_long_one_does_not_hold_them_up(
@@ -174,13 +174,13 @@ def test_a_deadline_between_passes_is_the_affair_of_its_own_request(
 ) -> None:
     """Ten seconds pass with each pass."""
     clock = [time.monotonic()]
-    prepare = engine.prepare
+    score = engine.score
 
-    def slowly(batches: Sequence[Microbatch]) -> CandidatePass:
+    def slowly(batches: Sequence[Microbatch]) -> list[torch.Tensor]:
         clock[0] += 10
-        return prepare(batches)
+        return score(batches)
 
-    monkeypatch.setattr(engine, "prepare", slowly)
+    monkeypatch.setattr(engine, "score", slowly)
     monkeypatch.setattr(Deadline, "expired", property(lambda self: clock[0] >= self.at_s))
     short, long_ = (
         job(
@@ -213,16 +213,16 @@ def test_a_job_that_can_not_be_built_fails_alone(engine: Engine, checkpoint: Che
 def test_a_pass_that_fails_fails_those_in_it(
     engine: Engine, checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    prepare = engine.prepare
+    score = engine.score
 
-    def fail_on_three(batches: Sequence[Microbatch]) -> CandidatePass:
+    def fail_on_three(batches: Sequence[Microbatch]) -> list[torch.Tensor]:
         if any(batch.user.num_events == 3 for batch in batches):
             raise MemoryError
-        return prepare(batches)
+        return score(batches)
 
     jobs = [job(engine, checkpoint, n, candidates=range(50)) for n in (1, 2, 3, 4)]
     right = run_together(engine, jobs, pass_rows=16)
-    monkeypatch.setattr(engine, "prepare", fail_on_three)
+    monkeypatch.setattr(engine, "score", fail_on_three)
     outcomes = run_together(engine, jobs, pass_rows=16)
     assert isinstance(outcomes[2], MemoryError)
     for index in (0, 1, 3):

@@ -12,7 +12,7 @@ from model.engine.encoder import EncodeJob
 from model.engine.engine import Engine
 from model.engine.oracle import Oracle
 from service.deadline import Deadline
-from service.ranking import Ranked, Ranking, RankJob, by_prior, retrieval_order
+from service.ranking import Ranked, Ranking, RankJob, by_prior, retrieved
 from tests.service.builders import (
     NOW_S,
     NUM_ITEMS,
@@ -85,7 +85,7 @@ def test_the_catalogue_is_taken_best_first(
     retrieval = retrieval_of(engine, job)
     seen = set(job.history.items.tolist()) if exclude_seen else set()
     expected = by_retrieval(retrieval, [item for item in range(NUM_ITEMS) if item not in seen])
-    assert retrieval_order(torch.tensor(retrieval), job).tolist() == expected[:num_retrieved]
+    assert retrieved(torch.tensor(retrieval), job)[0].tolist() == expected[:num_retrieved]
     assert {ranked.item for ranked in rank(engine, job)[1]} == set(expected[:num_retrieved])
 
 
@@ -101,7 +101,7 @@ def test_candidates_are_ranked_and_no_other_item(
     )
     kept = [item for item in candidates if not (exclude_seen and item in seen)]
     retrieval = retrieval_of(engine, job)
-    order = retrieval_order(torch.tensor(retrieval), job).tolist()
+    order = retrieved(torch.tensor(retrieval), job)[0].tolist()
     assert order == by_retrieval(retrieval, kept)
     assert sorted(ranked.item for ranked in rank(engine, job)[1]) == sorted(kept)
 
@@ -167,7 +167,7 @@ def test_a_deadline_between_microbatches_leaves_the_worst_unscored(
     _, full = rank(engine, make_job(engine, checkpoint))
     job = make_job(engine, checkpoint, deadline=MicrobatchesLeft(num_microbatches))
     ranking, items = rank(engine, job)
-    order = retrieval_order(torch.tensor(retrieval_of(engine, job)), job).tolist()
+    order = retrieved(torch.tensor(retrieval_of(engine, job)), job)[0].tolist()
     num_scored = min(4 * num_microbatches, 20)
     scored, rest = items[:num_scored], items[num_scored:]
     assert ranking.num_unscored == len(rest) == 20 - num_scored

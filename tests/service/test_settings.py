@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from service.settings import Settings, SettingsError, load_settings, mask_url
+from service.configuration import load_settings, mask_url, printable
+from service.settings import Settings, SettingsError
 
 FLAG, ENVIRONMENT, FILE, DEFAULT = 1111, 2222, 3333, 8000
 
@@ -158,7 +159,7 @@ def test_a_missing_file_is_refused_by_its_path(tmp_path: Path) -> None:
 )
 def test_credentials_are_masked(url: str, masked: str) -> None:
     assert mask_url(url) == masked
-    assert load_settings({"store": url}).masked()["store"] == masked
+    assert printable(load_settings({"store": url}))["store"] == masked
 
 
 @pytest.mark.parametrize(
@@ -182,10 +183,10 @@ def test_a_refused_url_is_not_quoted(refused: dict[str, str]) -> None:
 
 
 def test_credentials_of_the_history_provider_are_masked() -> None:
-    masked = load_settings({"history_url": "https://u:hush@host/path?token=hush"}).masked()
+    masked = printable(load_settings({"history_url": "https://u:hush@host/path?token=hush"}))
     assert masked["history_url"] == "https://***@host/path?***"
 
 
 def test_effective_settings_hold_every_setting_and_every_one_is_described() -> None:
-    assert list(load_settings({}).masked()) == list(Settings.model_fields)
+    assert list(printable(load_settings({}))) == list(Settings.model_fields)
     assert all(field.description for field in Settings.model_fields.values())

@@ -1,6 +1,6 @@
 """The ladder: what a request is ranked by where there is no time to encode its history."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -94,6 +94,31 @@ def test_the_rung_is_the_one_that_knows_most_of_those_that_can_be_paid(
     assert PACE.seconds(fitted.work()) <= max(pays(num_paid), pays(1))
     if name is None:
         assert fitted is job
+
+
+@pytest.mark.parametrize(
+    "kept",
+    [
+        range(8),  # nothing new
+        range(10),  # newer events
+        [*range(3), *range(4, 8)],  # an event deleted; the other way round, a late one
+        range(1, 8),  # another beginning
+        range(4),  # an end cut off
+        [],
+    ],
+    ids=list,
+)
+@pytest.mark.parametrize("turned", [False, True])
+def test_the_work_told_is_the_rows_that_are_run(
+    engine: Engine, checkpoint: Checkpoint, kept: Sequence[int], turned: bool
+) -> None:
+    events = make_events(10)
+    held, history = events[:8], [events[i] for i in kept]
+    if turned:
+        held, history = history, held
+    job = make_job(engine, history_of(checkpoint, held), history_of(checkpoint, history))
+    (ranking,) = run_together(engine, [job], pass_rows=64)
+    assert job.work().num_events == ranking.num_encoded
 
 
 def test_time_without_end_pays_everything(engine: Engine, checkpoint: Checkpoint) -> None:

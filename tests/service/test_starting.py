@@ -11,8 +11,9 @@ import pytest
 
 from model.checkpoint import Checkpoint, CheckpointError, load
 from service.app import create_app
+from service.configuration import load_settings
 from service.server import listener
-from service.settings import Settings, SettingsError, load_settings
+from service.settings import Settings, SettingsError
 
 pytestmark = pytest.mark.anyio
 

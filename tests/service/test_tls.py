@@ -7,8 +7,9 @@ from pathlib import Path
 import httpx
 import pytest
 
+from service.configuration import load_settings, printable
 from service.preflight import check
-from service.settings import SettingsError, load_settings
+from service.settings import SettingsError
 from tests.certificates import Certificates, make_certificates
 from tests.service.test_connections import listening
 
@@ -88,5 +89,5 @@ def test_a_certificate_that_can_not_be_used_is_refused_by_name(
 
 def test_the_password_is_never_shown() -> None:
     settings = load_settings({"ssl_keyfile_password": PASSWORD})
-    assert PASSWORD not in f"{settings!r} {settings} {settings.masked()}"
-    assert settings.masked()["ssl_keyfile_password"] == "***"
+    assert PASSWORD not in f"{settings!r} {settings} {printable(settings)}"
+    assert printable(settings)["ssl_keyfile_password"] == "***"

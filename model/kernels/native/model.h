@@ -33,12 +33,25 @@ struct Model {
   float norm_eps, q_scale, divisor;  // divisor 0: the number of keys a row sees
   const int64_t* boundaries;         // first second of each time bucket past bucket 0
   const Layer* layers;
+  // What is around the layers:
+  int64_t num_items;
+  int32_t num_actions, num_positions, num_age_boundaries, num_logits, query_width;
+  int32_t positions_from_end, query_is_unit;
+  float item_scale, similarity_eps;
+  const float *items, *actions, *positions, *ages;  // (.., D); null: not added
+  const int64_t* age_boundaries;                    // first second of each bucket past bucket 0
+  const float *final_scale, *final_shift;           // (D); null: no norm
+  const float *hidden, *hidden_shift;               // (Dp / 32, D, 32) panels; (Dp)
+  const float *logits, *logits_shift;               // (Cp / 32, D, 32) panels; (Cp)
 };
 
 struct User {
   void* const* pages;
-  const int64_t* times;  // (num_events) Unix seconds
-  int64_t now;           // time of the request
+  const int64_t* times;    // (num_events) Unix seconds
+  const int64_t* items;    // (num_events), or the candidates (num_rows)
+  const int64_t* actions;  // (num_events)
+  float* out;              // logits of the candidates (num_rows, C), or a query (query_width)
+  int64_t now;             // time of the request
   int32_t num_events;
   int32_t start, stop;  // event rows that are run
   int32_t first;        // of this user's rows among all

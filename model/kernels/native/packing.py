@@ -1,5 +1,7 @@
 """Owns a network's weights as `stack.cpp` reads them: matrices in panels of 32 columns."""
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -37,35 +39,69 @@ class PackedNetwork:
             divisor=0.0 if config.divisor == "count" else config.divisor,
             boundaries=self._address(boundaries),
             layers=(LayerRecord * len(blocks))(*map(self._layer, blocks)),
+            **self._around(network),
         )
+
+    def _around(self, network: HSTU) -> dict[str, Any]:
+        """What is around the layers, in float32."""
+        config, head = network.config, network.action_head
+        parts = {"items": network.items.weight, "age_boundaries": network.age_buckets.boundaries}
+        tables = {"actions": network.actions, "positions": network.positions, "ages": network.ages}
+        parts |= {name: table.weight for name, table in tables.items() if table is not None}
+        if isinstance(network.final_norm, nn.LayerNorm):
+            parts |= _scale_and_shift("final", network.final_norm)
+        if head is not None:
+            for name, linear in (("hidden", head.hidden), ("logits", head.logits)):
+                parts[name] = _panels(linear.weight.T, torch.float32)
+                parts[f"{name}_shift"] = _padded(linear.bias)
+        return {name: self._address(part) for name, part in parts.items()} | {
+            "num_items": config.num_items,
+            "num_actions": 1 + len(config.actions),
+            "num_positions": config.max_positions,
+            "num_age_boundaries": len(network.age_buckets.boundaries),
+            "num_logits": len(config.actions),
+            "query_width": config.d_model + config.item_bias,
+            "positions_from_end": config.positions == "end",
+            "query_is_unit": config.similarity == "cosine",
+            "item_scale": network.item_scale,
+            "similarity_eps": config.similarity_eps,
+        }
 
     def _layer(self, block: HSTULayer) -> LayerRecord:
         columns = block.uvqk.shape[1]
         parts = {
-            "mix": self._panels(block.uvqk),
+            "mix": _panels(block.uvqk, self._dtype),
             "mix_shift": _padded(_or(torch.zeros(columns), block.uvqk_bias)),
             "position": block.bias.distances,
             "time": block.bias.time,
         }
         for name, norm in (("in", block.in_norm), ("attention", block.attention_norm)):
             if isinstance(norm, nn.LayerNorm):
-                size = norm.normalized_shape
-                parts[f"{name}_scale"] = _or(torch.ones(size), norm.weight)
-                parts[f"{name}_shift"] = _or(torch.zeros(size), norm.bias)
+                parts |= _scale_and_shift(name, norm)
         if isinstance(block.out, nn.Linear):
-            parts |= {"out": self._panels(block.out.weight.T), "out_shift": _padded(block.out.bias)}
+            parts["out"] = _panels(block.out.weight.T, self._dtype)
+            parts["out_shift"] = _padded(block.out.bias)
         return LayerRecord(**{name: self._address(part) for name, part in parts.items()})
-
-    def _panels(self, weight: Tensor) -> Tensor:
-        """(in, out) -> (out / 32, in / p, 32, p): p rows share a word of 32 bits."""
-        per_word = numbers_per_word(self._dtype, weight.device)
-        rows = F.pad(_padded(weight), (0, 0, 0, -len(weight) % per_word)).to(self._dtype)
-        words = rows.reshape(-1, per_word, rows.shape[1] // PAGE_ROWS, PAGE_ROWS)
-        return words.permute(2, 0, 3, 1)
 
     def _address(self, tensor: Tensor) -> int:
         self._kept.append(tensor.detach().contiguous())
         return self._kept[-1].data_ptr()
+
+
+def _panels(weight: Tensor, dtype: torch.dtype) -> Tensor:
+    """(in, out) -> (out / 32, in / p, 32, p): p rows share a word of 32 bits."""
+    per_word = numbers_per_word(dtype, weight.device)
+    rows = F.pad(_padded(weight), (0, 0, 0, -len(weight) % per_word)).to(dtype)
+    words = rows.reshape(-1, per_word, rows.shape[1] // PAGE_ROWS, PAGE_ROWS)
+    return words.permute(2, 0, 3, 1)
+
+
+def _scale_and_shift(name: str, norm: nn.LayerNorm) -> dict[str, Tensor]:
+    size = norm.normalized_shape
+    return {
+        f"{name}_scale": _or(torch.ones(size), norm.weight),
+        f"{name}_shift": _or(torch.zeros(size), norm.bias),
+    }
 
 
 def _or(default: Tensor, given: Tensor | None) -> Tensor:

@@ -1,7 +1,7 @@
 """Owns what crosses into the compiled library: the records of `stack.cpp`, and loading it."""
 
 import ctypes
-from ctypes import POINTER, Structure, c_char_p, c_float, c_int32, c_int64, c_void_p
+from ctypes import POINTER, Structure, c_bool, c_char_p, c_float, c_int32, c_int64, c_void_p
 from functools import cache
 from typing import Any
 
@@ -30,13 +30,21 @@ class ModelRecord(Structure):
         *_fields(c_float, "norm_eps q_scale divisor"),
         ("boundaries", c_void_p),
         ("layers", POINTER(LayerRecord)),
+        ("num_items", c_int64),
+        *_fields(c_int32, "num_actions num_positions num_age_boundaries num_logits query_width"),
+        *_fields(c_int32, "positions_from_end query_is_unit"),
+        *_fields(c_float, "item_scale similarity_eps"),
+        *_fields(
+            c_void_p,
+            "items actions positions ages age_boundaries final_scale final_shift "
+            "hidden hidden_shift logits logits_shift",
+        ),
     ]
 
 
 class UserRecord(Structure):
     _fields_ = [
-        ("pages", POINTER(c_void_p)),
-        ("times", c_void_p),
+        *_fields(c_void_p, "pages times items actions out"),
         ("now", c_int64),
         *_fields(c_int32, "num_events start stop first num_rows is_live"),
     ]
@@ -59,5 +67,5 @@ def load(name: str) -> ctypes.CDLL | None:
     lib.mfalcon_sources.restype = c_char_p
     if lib.mfalcon_sources() != digest().encode():
         return None
-    lib.mfalcon_encode.restype = lib.mfalcon_score.restype = None
+    lib.mfalcon_encode.restype = lib.mfalcon_score.restype = c_bool
     return lib

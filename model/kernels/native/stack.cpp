@@ -1,9 +1,9 @@
 // Owns all layers of an HSTU over candidate rows and over event rows, for users whose K and V lie
-// in pages. Never embeds, never ranks, never allocates pages. A row's arithmetic is the same
-// whatever rows it shares a block with.
+// in pages. Never ranks, never allocates pages. A row's arithmetic is the same whatever rows it
+// shares a block with.
 #include <vector>
 
-#include "layer.h"
+#include "heads.h"
 
 namespace mfalcon {
 namespace {
@@ -34,18 +34,19 @@ void attend_self(const Model& m, const Sizes& s, const Layer& l, int rows, Scrat
   }
 }
 
-// All layers over candidates of one user, x (rows, D) in place.
+// Candidates of one user through all layers -> logits (rows, actions); x (rows, stride) is room.
 template <class Num>
-void score_block(const Model& m, const Sizes& s, const User& user, float* x, int rows,
-                 Scratch<Num>& t) {
-  const int n = user.num_events;
+void score_block(const Model& m, const Sizes& s, const User& user, const int64_t* items, int rows,
+                 Scratch<Num>& t, float* x, float* logits) {
+  const int n = user.num_events, stride = s.normed_stride;
+  for (int r = 0; r < rows; ++r) embed_candidate(m, user, items[r], x + r * stride);
   fill_buckets(m, user.times, user.now, n, t.bucket.get());
   float bias[kStrip], divisor[kScoreRows];
   std::fill_n(divisor, rows, divisor_of(m, n + 1));
   std::vector<Operand<Num>> q(m.heads);
   for (int layer = 0; layer < m.num_layers; ++layer) {
     const Layer& l = m.layers[layer];
-    project<Num>(m, s, l, x, m.width, rows, false, t, t.normed.get(), t.mixed.get());
+    project<Num>(m, s, l, x, stride, rows, false, t, t.normed.get(), t.mixed.get());
     for (int head = 0; head < m.heads; ++head)
       q[head] = queries<Num>(m, s, t.mixed.get(), rows, head, t);
     std::fill_n(t.attended.get(), rows * s.attended_stride, 0.0f);
@@ -57,18 +58,18 @@ void score_block(const Model& m, const Sizes& s, const User& user, float* x, int
                           t.attended.get());
       }
     attend_self<Num>(m, s, l, rows, t);
-    const bool normed = m.residual_is_normed;
-    finish<Num>(m, s, l, normed ? t.normed.get() : x, normed ? s.normed_stride : m.width,
-                t.mixed.get(), t.attended.get(), divisor, rows, t, x, m.width);
+    finish<Num>(m, s, l, m.residual_is_normed ? t.normed.get() : x, stride, t.mixed.get(),
+                t.attended.get(), divisor, rows, t, x, stride);
   }
+  read_logits<Num>(m, s, x, stride, rows, t, logits);
 }
 
 template <class Num>
-void score(const Model& m, const User* users, int num_users, float* x, int threads) {
+void score(const Model& m, const User* users, int num_users, int threads) {
   const Sizes s(m);
   struct Part {
     const User* user;
-    int first, rows;
+    int first, rows;  // of this user's
   };
   std::vector<Part> parts;
   int most_events = 0;
@@ -78,17 +79,20 @@ void score(const Model& m, const User* users, int num_users, float* x, int threa
     if (num_users == 1) num = (num + threads - 1) / threads * threads;
     for (int i = 0, done = 0; i < num; ++i) {
       const int rows = (u->num_rows - done + num - i - 1) / (num - i);
-      if (rows) parts.push_back({u, u->first + done, rows});
+      if (rows) parts.push_back({u, done, rows});
       done += rows;
     }
   }
 #pragma omp parallel num_threads(threads) if (threads > 1 && parts.size() > 1)
   {
     Scratch<Num> t(m, s, kScoreRows, most_events);
+    const Buffer<float> x = buffer(kScoreRows * s.normed_stride);
 #pragma omp for schedule(dynamic)
-    for (size_t i = 0; i < parts.size(); ++i)
-      score_block<Num>(m, s, *parts[i].user, x + size_t(parts[i].first) * m.width, parts[i].rows,
-                       t);
+    for (size_t i = 0; i < parts.size(); ++i) {
+      const auto [user, first, rows] = parts[i];
+      score_block<Num>(m, s, *user, user->items + first, rows, t, x.get(),
+                       user->out + size_t(first) * m.num_logits);
+    }
   }
 }
 
@@ -98,14 +102,12 @@ struct Pass {
   const Model& m;
   const Sizes s;
   const User* users;
-  float* x;                    // (R, D)
   std::vector<int> owner;      // (R) the user of a row
   std::vector<size_t> bucket;  // (R) where a row's buckets begin
   Buffer<uint8_t> buckets;
-  Buffer<float> normed, mixed;
+  Buffer<float> x, normed, mixed;  // x (R, D)
 
-  Pass(const Model& model, const User* users, int num_users, float* x)
-      : m(model), s(model), users(users), x(x) {
+  Pass(const Model& model, const User* users, int num_users) : m(model), s(model), users(users) {
     size_t size = 0;
     for (int u = 0; u < num_users; ++u)
       for (int r = 0; r < users[u].num_rows; ++r, size += users[u].stop) {
@@ -113,6 +115,7 @@ struct Pass {
         bucket.push_back(size);
       }
     buckets = buffer<uint8_t>(size);
+    x = buffer(owner.size() * m.width);
     normed = buffer(owner.size() * s.normed_stride);
     mixed = buffer(owner.size() * s.mixed_stride);
   }
@@ -127,9 +130,12 @@ struct Pass {
     return user.is_live && row - user.first == user.num_rows - 1;
   }
 
-  void find_buckets(int row) {
+  float* x_of(int row) const { return x.get() + size_t(row) * m.width; }
+
+  void begin(int row) {
     const User& user = users[owner[row]];
     const int i = event_of(row);
+    embed_event(m, user, i, x_of(row));
     const bool is_newest = i + 1 == user.num_events;
     const int64_t now = !m.query_is_next ? user.times[i] : is_newest ? user.now : user.times[i + 1];
     fill_buckets(m, user.times, now, i + 1, buckets.get() + bucket[row]);
@@ -160,7 +166,7 @@ struct Pass {
   void project_rows(int layer, int first, int rows, Scratch<Num>& t) {
     bool only_kv = layer == m.num_layers - 1;
     for (int r = first; only_kv && r < first + rows; ++r) only_kv = !is_wanted(r);
-    project<Num>(m, s, m.layers[layer], x + size_t(first) * m.width, m.width, rows, only_kv, t,
+    project<Num>(m, s, m.layers[layer], x_of(first), m.width, rows, only_kv, t,
                  normed.get() + size_t(first) * s.normed_stride,
                  mixed.get() + size_t(first) * s.mixed_stride);
     for (int r = first; r < first + rows; ++r) write(layer, r);
@@ -197,8 +203,8 @@ struct Pass {
     }
   }
 
-  // Attention and output of rows that may belong to several users -> out (rows, D).
-  void finish_rows(int layer, int first, int rows, Scratch<Num>& t, float* out) {
+  // Attention and output of rows that may belong to several users -> x.
+  void finish_rows(int layer, int first, int rows, Scratch<Num>& t) {
     float divisor[kEncodeRows];
     for (int r = 0; r < rows; ++r) divisor[r] = divisor_of(m, event_of(first + r) + 1);
     for (int r = first; r < first + rows;) {
@@ -208,24 +214,23 @@ struct Pass {
       r = end;
     }
     const bool in_normed = m.residual_is_normed;
-    const float* base =
-        in_normed ? normed.get() + size_t(first) * s.normed_stride : x + size_t(first) * m.width;
+    const float* base = in_normed ? normed.get() + size_t(first) * s.normed_stride : x_of(first);
     finish<Num>(m, s, m.layers[layer], base, in_normed ? s.normed_stride : m.width,
                 mixed.get() + size_t(first) * s.mixed_stride, t.attended.get(), divisor, rows, t,
-                out, m.width);
+                x_of(first), m.width);
   }
 };
 
 template <class Num>
-void encode(const Model& m, const User* users, int num_users, float* x, float* last, int threads) {
-  Pass<Num> pass(m, users, num_users, x);
+void encode(const Model& m, const User* users, int num_users, int threads) {
+  Pass<Num> pass(m, users, num_users);
   const int num_rows = pass.owner.size();
   const int block = std::clamp((num_rows + threads - 1) / threads, 1, kEncodeRows);
 #pragma omp parallel num_threads(threads) if (threads > 1 && num_rows > 1)
   {
     Scratch<Num> t(m, pass.s, block, 0);
 #pragma omp for schedule(dynamic, 16)
-    for (int r = 0; r < num_rows; ++r) pass.find_buckets(r);
+    for (int r = 0; r < num_rows; ++r) pass.begin(r);
     for (int layer = 0; layer < m.num_layers; ++layer) {
 #pragma omp for schedule(dynamic)
       for (int r = 0; r < num_rows; r += block)
@@ -233,16 +238,27 @@ void encode(const Model& m, const User* users, int num_users, float* x, float* l
       if (layer + 1 < m.num_layers) {
 #pragma omp for schedule(dynamic)
         for (int r = 0; r < num_rows; r += block)
-          pass.finish_rows(layer, r, std::min(block, num_rows - r), t, x + size_t(r) * m.width);
+          pass.finish_rows(layer, r, std::min(block, num_rows - r), t);
       } else {
 #pragma omp for schedule(dynamic)
         for (int u = 0; u < num_users; ++u)
-          if (users[u].is_live)
-            pass.finish_rows(layer, users[u].first + users[u].num_rows - 1, 1, t,
-                             last + size_t(u) * m.width);
+          if (users[u].is_live) {
+            const int last = users[u].first + users[u].num_rows - 1;
+            pass.finish_rows(layer, last, 1, t);
+            read_query(m, pass.x_of(last), users[u].out);
+          }
       }
     }
   }
+}
+
+// f(the kind of numbers that the model is multiplied in)
+template <class F>
+void run(const Model& m, F f) {
+#if defined(MFALCON_BF16)
+  if (m.is_bfloat16) return f(BFloat16{});
+#endif
+  f(Float32{});
 }
 
 }  // namespace
@@ -261,22 +277,23 @@ int mfalcon_has_bfloat16() {
 #endif
 }
 
-// All layers over the candidates of each user: x (R, D) in place.
-void mfalcon_score(const Model* model, const User* users, int num_users, float* x, int threads) {
-#if defined(MFALCON_BF16)
-  if (model->is_bfloat16) return score<BFloat16>(*model, users, num_users, x, threads);
-#endif
-  score<Float32>(*model, users, num_users, x, threads);
+// The candidates of each user -> their logits. False, and nothing done: one is none of the items.
+bool mfalcon_score(const Model* model, const User* users, int num_users, int threads) {
+  for (const User* u = users; u < users + num_users; ++u)
+    for (int i = 0; i < u->num_rows; ++i)
+      if (!is_known(*model, u->items[i], kNoAction)) return false;
+  run(*model, [&](auto num) { score<decltype(num)>(*model, users, num_users, threads); });
+  return true;
 }
 
-// All layers over event rows `start` to `stop` of each user: fills their pages, and writes the
-// output of each live user's last row to `last` (num_users, D). x (R, D) is overwritten.
-void mfalcon_encode(const Model* model, const User* users, int num_users, float* x, float* last,
-                    int threads) {
-#if defined(MFALCON_BF16)
-  if (model->is_bfloat16) return encode<BFloat16>(*model, users, num_users, x, last, threads);
-#endif
-  encode<Float32>(*model, users, num_users, x, last, threads);
+// Event rows `start` to `stop` of each user: fills their pages, and -> the query of each live user.
+// False, and nothing done: an item or an action is unknown.
+bool mfalcon_encode(const Model* model, const User* users, int num_users, int threads) {
+  for (const User* u = users; u < users + num_users; ++u)
+    for (int i = u->start; i < u->stop; ++i)
+      if (!is_known(*model, u->items[i], u->actions[i])) return false;
+  run(*model, [&](auto num) { encode<decltype(num)>(*model, users, num_users, threads); });
+  return true;
 }
 }
 

@@ -1,4 +1,4 @@
-"""Owns the compiled stack's calls: rows and users in, addresses handed over, outputs out.
+"""Owns the compiled stack's calls: users in, addresses handed over, outputs out.
 
 What happens per row happens in `stack.cpp`. It runs SiLU attention without a feed-forward part on a
 CPU, in float32, and in bfloat16 where the processor multiplies that; plain tensor operations run
@@ -8,9 +8,9 @@ everything else.
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Sequence
+from array import array
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from ctypes import c_void_p
 
 import torch
 from torch import Tensor
@@ -30,8 +30,10 @@ class NativeStack:
         self, network: HSTU, dtype: torch.dtype, instructions: str, lib: ctypes.CDLL
     ) -> None:
         self.name = f"native ({instructions})"
-        self._lib, self._width = lib, network.config.d_model
+        self._lib = lib
         self._network = PackedNetwork(network, dtype)
+        self._num_logits = self._network.record.num_logits
+        self._query_width = self._network.record.query_width
 
     @classmethod
     def of(cls, network: HSTU, dtype: torch.dtype) -> NativeStack | None:
@@ -48,24 +50,28 @@ class NativeStack:
     def capturing(self) -> AbstractContextManager[None]:
         return nullcontext()
 
-    def encode(self, x: Tensor, users: Sequence[EventRows]) -> Tensor:
-        records = _records(users)
-        for record, user in zip(records, users, strict=True):
+    def encode(self, users: Sequence[EventRows]) -> Tensor:
+        call = _Call(users)
+        queries = torch.empty(len(users), self._query_width)
+        for record, user, query in zip(call.records, users, queries, strict=True):
+            record.items, record.actions = map(_address, (user.history.items, user.history.actions))
             record.start, record.stop, record.is_live = user.start, user.stop, user.is_live
-        last = torch.empty(len(users), self._width)
-        self._lib.mfalcon_encode(
-            *self._arguments(records, x), c_void_p(last.data_ptr()), torch.get_num_threads()
-        )
-        return last
+            record.out = _address(query)
+        self._run(self._lib.mfalcon_encode, call)
+        return queries
 
-    def score(self, x: Tensor, users: Sequence[CandidateRows]) -> Tensor:
-        self._lib.mfalcon_score(*self._arguments(_records(users), x), torch.get_num_threads())
-        return x
+    def score(self, users: Sequence[CandidateRows]) -> list[Tensor]:
+        call = _Call(users)
+        logits = [torch.empty(user.count, self._num_logits) for user in users]
+        for record, user, out in zip(call.records, users, logits, strict=True):
+            record.items, record.out = _address(user.items), _address(out)
+        self._run(self._lib.mfalcon_score, call)
+        return logits
 
-    def _arguments(self, records: ctypes.Array[UserRecord], x: Tensor) -> tuple[object, ...]:
-        assert x.is_contiguous()
-        network = ctypes.byref(self._network.record)
-        return network, records, len(records), c_void_p(x.data_ptr())
+    def _run(self, function: Callable[..., bool], call: _Call) -> None:
+        network, records = ctypes.byref(self._network.record), call.records
+        if not function(network, records, len(records), torch.get_num_threads()):
+            raise IndexError("an item or an action is none of the network's")
 
 
 def _runs(config: HSTUConfig) -> bool:
@@ -73,14 +79,23 @@ def _runs(config: HSTUConfig) -> bool:
     return config.attention == "silu" and not config.ffn_multiple and num_buckets <= _MOST_BUCKETS
 
 
-def _records(users: Sequence[EventRows | CandidateRows]) -> ctypes.Array[UserRecord]:
-    """What both calls tell of a user; valid while `users` live."""
-    records, first = (UserRecord * len(users))(), 0
-    for record, user in zip(records, users, strict=True):
-        pages = user.rows.pages
-        record.pages = (c_void_p * len(pages))(*[page.address for page in pages])
-        record.times, record.now = user.timestamps.data_ptr(), user.request_time
-        record.num_events = len(user.timestamps)
-        record.first, record.num_rows = first, user.count
-        first += user.count
-    return records
+class _Call:
+    """What both calls tell of users; valid while they and it live."""
+
+    def __init__(self, users: Sequence[EventRows | CandidateRows]) -> None:
+        self.records, first = (UserRecord * len(users))(), 0
+        self._addresses = []
+        for record, user in zip(self.records, users, strict=True):
+            addresses = array("Q", [page.address for page in user.rows.pages])
+            self._addresses.append(addresses)
+            record.pages, _ = addresses.buffer_info()
+            times = user.history.timestamps
+            record.times, record.num_events = _address(times), times.shape[0]
+            record.now = user.request_time
+            record.first, record.num_rows = first, user.count
+            first += user.count
+
+
+def _address(numbers: Tensor) -> int:
+    assert numbers.is_contiguous()
+    return numbers.data_ptr()

@@ -165,7 +165,7 @@ def candidate_sheet(users: Sequence[CandidateRows], block_rows: int) -> Sheet:
     spans: list[_Record] = []
     row = num_buckets = 0
     for user, origin in zip(users, _origins(users), strict=True):
-        num_events = len(user.timestamps)
+        num_events = len(user.history.timestamps)
         spans.append((row, 1, num_events, *origin, num_buckets))
         for done in range(0, user.count, block_rows):
             count = min(block_rows, user.count - done)
@@ -181,7 +181,7 @@ def candidate_sheet(users: Sequence[CandidateRows], block_rows: int) -> Sheet:
         numbers=len(numbers),
         block_rows=block_rows,
         span_rows=1,
-        most_keys=_whole_pages(max(len(user.timestamps) for user in users) + 1),
+        most_keys=_whole_pages(max(len(user.history.timestamps) for user in users) + 1),
         num_buckets=num_buckets,
     )
     nothing = _records([])
@@ -193,7 +193,7 @@ def _origins(users: Sequence[EventRows | CandidateRows]) -> list[tuple[int, int,
     origins, pages_at = [], 0
     times_at = sum(len(user.rows.pages) for user in users)
     for user in users:
-        num_events = len(user.timestamps)
+        num_events = len(user.history.timestamps)
         origins.append((pages_at, times_at, num_events, user.request_time))
         pages_at += len(user.rows.pages)
         times_at += num_events
@@ -206,7 +206,7 @@ def _records(tiles: Sequence[_Record]) -> Tensor:
 
 def _numbers(users: Sequence[EventRows | CandidateRows]) -> Tensor:
     addresses = [page.address for user in users for page in user.rows.pages]
-    times = [user.timestamps for user in users]
+    times = [user.history.timestamps for user in users]
     return torch.cat([torch.tensor(addresses, dtype=torch.int64), *times])
 
 

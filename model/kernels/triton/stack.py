@@ -11,7 +11,13 @@ import torch
 from torch import Tensor
 
 from model.config import HSTUConfig
-from model.kernels.stack import CandidateRows, EventRows
+from model.kernels.stack import (
+    CandidateRows,
+    EventRows,
+    action_logits,
+    candidate_inputs,
+    event_inputs,
+)
 from model.kernels.triton.capture import Capture, CudaCapture
 from model.kernels.triton.launch import LARGEST_HEAD, MOST_BUCKETS, Kernels
 from model.kernels.triton.layers import own_layers
@@ -26,6 +32,7 @@ class TritonStack:
 
         Without `capture` every pass goes launch by launch.
         """
+        self._network = network
         self._layers = own_layers(network, dtype)
         self._kernels = Kernels(network, self._layers, dtype)
         # What a capture casts must not be found by the passes after it.
@@ -55,13 +62,17 @@ class TritonStack:
         with self._encodes.capturing(), self._scores.capturing():
             yield
 
-    def encode(self, x: Tensor, users: Sequence[EventRows]) -> Tensor:
+    def encode(self, users: Sequence[EventRows]) -> Tensor:
+        network, x = self._network, event_inputs(self._network, users)
         block_rows = self._kernels.block_rows(max(user.count for user in users))
-        return self._encodes(x, event_sheet(users, block_rows))
+        out = self._encodes(x, event_sheet(users, block_rows))
+        return network.retrieval.prepare(network.final_norm(out))
 
-    def score(self, x: Tensor, users: Sequence[CandidateRows]) -> Tensor:
+    def score(self, users: Sequence[CandidateRows]) -> list[Tensor]:
+        network, x = self._network, candidate_inputs(self._network, users)
         block_rows = self._kernels.block_rows(max(user.count for user in users))
-        return self._scores(x, candidate_sheet(users, block_rows))
+        out = self._scores(x, candidate_sheet(users, block_rows))
+        return action_logits(network, out, users)
 
     def _encode(self, x: Tensor, plan: Plan) -> Tensor:
         kernels = self._kernels

@@ -28,6 +28,9 @@ from service.benchmark.load.traffic import (
     visitors,
 )
 
+_IDLE_S = 4.0
+"""A connection that was not used for longer may be about to be closed by the service."""
+
 
 class _User:
     """A visitor with a connection of its own: one request at a time, so events come in order."""
@@ -44,6 +47,7 @@ class _User:
         )[1:]
 
     async def connect(self, port: int) -> None:
+        self._port, self._used_s = port, time.perf_counter()
         self._connection = await Connection.open(port)
 
     async def disconnect(self) -> None:
@@ -65,6 +69,10 @@ class _User:
             "request_time": request_time(event),
         }
         body = f"{json.dumps(begin)[:-1]}, {self._more}"
+        if time.perf_counter() - self._used_s > _IDLE_S:
+            await self.disconnect()
+            await self.connect(self._port)
+        self._used_s = time.perf_counter()
         return await self._connection.post("/recommend", body.encode())
 
     def _event(self, event: Happened) -> dict[str, object]:
@@ -84,10 +92,11 @@ class Client:
         self._rng = Random(plan.seed)
 
     async def begin(self) -> None:
-        """Make the histories known."""
-        async with self._connected():
-            for user in self._users:
-                await user.begin()
+        """Make the histories known, each over a connection that has not waited for the others."""
+        for user in self._users:
+            await user.connect(self._port)
+            await user.begin()
+            await user.disconnect()
 
     async def one(self) -> Any:
         """The answer to the next user's request."""
@@ -163,7 +172,7 @@ class _Load:
     def __init__(self, budget_ms: float, num_offered: int | None = None) -> None:
         """None: as many as were sent."""
         self._budget_ms, self._num_offered = budget_ms, num_offered
-        self._answers: list[tuple[float, int, bytes]] = []
+        self._answers: list[tuple[float, float, int, bytes]] = []
         self.began_s = time.perf_counter()
 
     @property
@@ -172,15 +181,16 @@ class _Load:
 
     async def ask(self, user: _User, since_s: float) -> None:
         answer = await user.recommend()
-        self._answers.append((1000 * (time.perf_counter() - since_s), *answer))
+        latency_ms = 1000 * (time.perf_counter() - since_s)
+        self._answers.append((since_s - self.began_s, latency_ms, *answer))
 
     def summary(self) -> dict[str, Any]:
-        """Latencies of whole answers and of refusals, where whole ones say the time went, and how
-        many were in time."""
+        """When requests were due; latencies of whole answers and of refusals, where whole ones say
+        the time went, and how many were in time."""
         elapsed_s = self.elapsed_s
-        latencies_ms, timings, num_failed = [], [], 0
+        latencies_ms, due_s, timings, num_failed = [], [], [], 0
         cut_ms, refused_ms = [], []
-        for latency_ms, status, body in self._answers:
+        for at_s, latency_ms, status, body in self._answers:
             answer = json.loads(body) if status == 200 else None
             if status == 429:
                 refused_ms.append(latency_ms)
@@ -190,6 +200,7 @@ class _Load:
                 cut_ms.append(latency_ms)
             else:
                 latencies_ms.append(latency_ms)
+                due_s.append(at_s)
                 timings.append(answer["timing_ms"])
         stages = timings[0] if timings else ()
         return {
@@ -199,7 +210,9 @@ class _Load:
             "num_cut": len(cut_ms),
             "num_within": sum(ms <= self._budget_ms for ms in latencies_ms),
             "num_cut_within": sum(ms <= self._budget_ms for ms in cut_ms),
+            "asked_s": sorted(at_s for at_s, *_ in self._answers),
             "latencies_ms": latencies_ms,
+            "due_s": due_s,
             "refused_ms": refused_ms,
             "engine_ms": [timing["encode"] + timing["score"] for timing in timings],
             "stages_ms": {stage: [timing[stage] for timing in timings] for stage in stages},

@@ -6,10 +6,13 @@ whatever comes of them. Never waits for answers before it sends, so that waiting
 
 import re
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import httpx
 
+from model.checkpoint import load
+from model.config import HSTUConfig
 from service.benchmark.load.figures import percentile
 from service.benchmark.load.processes import client_of, made_up_checkpoint, mfalcon
 from service.benchmark.load.setting import Setting
@@ -50,18 +53,34 @@ class Overload:
 
 
 def measure_overload(
-    shape: Shape, setting: Setting, *, times: list[float], on_turn: OnTurn
+    of: Shape | Path, setting: Setting, *, times: list[float], on_turn: OnTurn
 ) -> Overload:
-    """`times`: multiples of the peak, each offered for a turn.
+    """`of`: the sizes of a model that is made up, or the folder of a checkpoint. `times`: multiples
+    of the peak, each offered for a turn.
 
     Raises:
+        CheckpointError: the checkpoint can not be used.
         RuntimeError: a process did not start or ended, or nothing was answered in time.
     """
-    plan = setting.plan(shape)
+    if isinstance(of, Shape):
+        with made_up_checkpoint(of, setting.seed) as folder:
+            return _measure(folder, of, of.config(), setting, times, on_turn)
+    checkpoint = load(of)
+    shape = Shape.of(checkpoint.name, checkpoint.config)
+    return _measure(of, shape, checkpoint.config, setting, times, on_turn)
+
+
+def _measure(
+    folder: Path,
+    shape: Shape,
+    config: HSTUConfig,
+    setting: Setting,
+    times: list[float],
+    on_turn: OnTurn,
+) -> Overload:
     with (
-        made_up_checkpoint(shape, setting.seed) as folder,
-        mfalcon(folder, setting.flags(shape)) as port,
-        client_of(port, folder, plan) as client,
+        mfalcon(folder, setting.flags(shape, config)) as port,
+        client_of(port, folder, setting.plan(shape, config)) as client,
     ):
         num_turns = 2 + len(CLIENTS) + len(times)
         peak_per_s = 0.0

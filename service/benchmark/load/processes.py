@@ -47,11 +47,18 @@ def made_up_checkpoint(shape: Shape, seed: int) -> Iterator[Path]:
 @contextmanager
 def mfalcon(checkpoint: Path, flags: Sequence[str]) -> Iterator[int]:
     """The port of a running `mfalcon serve`."""
+    with mfalcon_process(checkpoint, flags) as (port, _):
+        yield port
+
+
+@contextmanager
+def mfalcon_process(checkpoint: Path, flags: Sequence[str]) -> Iterator[tuple[int, int]]:
+    """The port and the process id of a running `mfalcon serve`."""
     port = _free_port()
     command = ["service", "serve", "--checkpoint", str(checkpoint), "--log-format", "console"]
     command += ["--host", "127.0.0.1", "--port", str(port), "--drain-delay-s", "0"]
-    with _running([*command, *flags], port):
-        yield port
+    with _running([*command, *flags], port) as process_id:
+        yield port, process_id
 
 
 def recompute(checkpoint: Path, threads: int) -> AbstractContextManager[int]:
@@ -83,8 +90,8 @@ def _app(name: str, checkpoint: Path, threads: int) -> Iterator[int]:
 
 
 @contextmanager
-def _running(arguments: Sequence[str], port: int) -> Iterator[None]:
-    """`python -m` these, from when it is ready until the end.
+def _running(arguments: Sequence[str], port: int) -> Iterator[int]:
+    """`python -m` these, from when it is ready until the end; the process id.
 
     Raises:
         RuntimeError: it did not become ready; with the end of its log.
@@ -99,7 +106,7 @@ def _running(arguments: Sequence[str], port: int) -> Iterator[None]:
                 log.seek(0)
                 end = log.read()[-_LOG_BYTES:].decode(errors="replace")
                 raise RuntimeError(f"{arguments[0]} did not start: {end}")
-            yield
+            yield process.pid
         finally:
             process.terminate()
             with contextlib.suppress(subprocess.TimeoutExpired):

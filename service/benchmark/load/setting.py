@@ -19,8 +19,9 @@ class Setting:
     rounds: int
     seed: int
 
-    def plan(self, shape: Shape) -> Plan:
-        config = shape.config()
+    def plan(self, shape: Shape, config: HSTUConfig | None = None) -> Plan:
+        """`config`: of a model that was not made up for the shape."""
+        config = config or shape.config()
         return Plan(
             num_users=self.num_users,
             num_events=shape.num_events,
@@ -31,9 +32,10 @@ class Setting:
             seed=self.seed,
         )
 
-    def flags(self, shape: Shape) -> list[str]:
+    def flags(self, shape: Shape, config: HSTUConfig | None = None) -> list[str]:
         """Of `mfalcon serve`: room for the state of every user, in every tier."""
-        num_bytes = max(self.num_users * _largest_state_bytes(shape.config()), 1 << 26)
+        config = config or shape.config()
+        num_bytes = max(self.num_users * _largest_state_bytes(config), 1 << 26)
         return [
             *("--threads", str(self.threads)),
             *("--store", self.store),

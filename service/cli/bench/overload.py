@@ -1,6 +1,7 @@
 """Owns `mfalcon bench overload`: a service that is asked for more than it can do."""
 
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -25,6 +26,9 @@ the title says; other statuses; resident memory."""
 
 def overload(
     shape: ShapeName = "ml-1m",
+    checkpoint: Annotated[
+        Path | None, typer.Option(help="folder of a checkpoint, instead of one made up")
+    ] = None,
     budget_ms: Annotated[float, typer.Option(min=1, help="what an answer may take")] = 50.0,
     times: Annotated[
         list[float] | None, typer.Option(min=1, help="multiples of the peak; 2, 5 and 10")
@@ -60,7 +64,10 @@ def overload(
     try:
         with turns_shown() as on_turn:
             found = measure_overload(
-                SHAPES[shape], setting, times=times or [2.0, 5.0, 10.0], on_turn=on_turn
+                checkpoint or SHAPES[shape],
+                setting,
+                times=times or [2.0, 5.0, 10.0],
+                on_turn=on_turn,
             )
     except RuntimeError as error:
         raise typer.Exit(2) from error

@@ -1,0 +1,102 @@
+"""Owns what serving costs on a machine, as measured there, and the JSON file it is kept in."""
+
+import json
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from model.errors import InputError
+
+
+class CostsError(InputError):
+    """A file holds no costs that can be used; the message names it and says how to make one."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Engine:
+    """Milliseconds of the engine thread."""
+
+    encode_pass_ms: float  # however many are encoded together
+    encode_job_ms: float  # each request's
+    encode_row_ms: float  # each event row's
+    score_pass_ms: float
+    score_candidate_ms: float
+
+    def encode_ms(self, num_jobs: int, num_rows: int) -> float:
+        return self.encode_pass_ms + num_jobs * self.encode_job_ms + num_rows * self.encode_row_ms
+
+    def score_ms(self, num_candidates: int) -> float:
+        """Of one pass."""
+        return self.score_pass_ms + num_candidates * self.score_candidate_ms
+
+    def whole_score_ms(self, num_candidates: int, microbatch: int) -> float:
+        """Of one request's passes."""
+        num_passes = -(-num_candidates // microbatch)
+        return num_passes * self.score_pass_ms + num_candidates * self.score_candidate_ms
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Redis:
+    """Of a state, and of a request whose state this process holds."""
+
+    state_bytes: int
+    memory_over_bytes: float  # what the server takes for a value, over its bytes
+    fetch_ms: float  # from the question to tensors: the event loop is busy with most of it
+    sent_bytes: float  # to the server, by a request
+    received_bytes: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Costs:
+    """Of one replica; of histories and candidates of the sizes that were measured."""
+
+    checkpoint: str
+    num_events: int  # usual in a window
+    window_capacity: int
+    window_keep: int
+    num_candidates: int
+    threads: int
+    microbatch: int
+    batch_rows: int
+    engine: Engine
+    loop_ms: float  # of the event loop, which does one thing at a time, for a request
+    aside_ms: float  # of it, beside the engine: what is stored while candidates are scored
+    beyond_ms: float  # of a request alone that keeps neither busy: network, threads waking up
+    encode_contention: float  # how much longer it and the event loop take while both are at work
+    score_contention: float  # the same while candidates are scored, which leaves the interpreter
+    device_bytes: int  # of a state as tensors
+    redis: Redis
+    noise: list[tuple[float, float, float]]
+    """Of requests that found the engine free: when they came, in seconds; the engine's time over
+    its median; and milliseconds of the rest beyond its median. They tell how uneven the machine is,
+    and for how long: one that is slow for a second makes a queue, a slow request does not."""
+    peak_per_s: float  # answered to clients that wait
+    waited_for_cores: float  # seconds that the event loop was kept waiting, for each it ran
+    machine: dict[str, Any]
+
+    def write(self, path: Path) -> None:
+        """Raises OSError."""
+        path.write_text(json.dumps(asdict(self)) + "\n", encoding="utf-8")
+
+    @property
+    def path_ms(self) -> float:
+        """Of the event loop, before and after the engine: the answer waits for it."""
+        return self.loop_ms - self.aside_ms
+
+    @classmethod
+    def read(cls, path: Path) -> "Costs":
+        """
+        Raises:
+            CostsError: it is not what `write` wrote.
+        """
+        try:
+            values = json.loads(path.read_text(encoding="utf-8"))
+            parts = {"engine": Engine(**values["engine"]), "redis": Redis(**values["redis"])}
+            noise = [(float(at_s), float(by), float(more)) for at_s, by, more in values["noise"]]
+            if values.keys() != {field.name for field in fields(cls)}:
+                raise ValueError("fields of another version")
+            return cls(**values | parts | {"noise": noise})
+        except (OSError, ValueError, TypeError, KeyError) as error:
+            raise CostsError(
+                f"{path}: {error}; make it with: mfalcon plan --measure {path}"
+            ) from error

@@ -1,0 +1,86 @@
+"""Owns putting the measured service under loads: clients that wait, and shares of what they are
+answered, in turns, so that whatever else the machine does meets all of them alike.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from service.benchmark.timing import OnTurn, take_turns
+from service.planning.rig import Rig
+
+CLIENTS = 8
+"""Who ask again at once: enough to keep the engine busy, too few to fill a queue."""
+
+LIGHT = 0.25
+"""Of the most that is answered; most requests find the engine free."""
+
+_LIGHT_LASTS = 2
+"""Times as long as the others: it has the fewest requests."""
+
+
+@dataclass(frozen=True, slots=True)
+class Observed:
+    """One load."""
+
+    load: dict[str, Any]  # what the client says
+    loop_s: float  # that the event loop ran
+    waited_s: float  # that it was kept waiting for a core
+    redis_received: int  # bytes, by the server
+    redis_sent: int
+
+    @property
+    def num_answers(self) -> int:
+        return len(self.load["latencies_ms"])
+
+    @property
+    def per_s(self) -> float:
+        return self.num_answers / float(self.load["elapsed_s"])
+
+
+@dataclass(frozen=True, slots=True)
+class Observations:
+    """Of each kind of load, one a round."""
+
+    full: list[Observed]  # clients that wait
+    light: list[Observed]
+    others: dict[float, list[Observed]]  # by the share of `peak_per_s` that came
+    peak_per_s: float  # answered to clients that wait, before the rounds
+
+
+def observe(
+    rig: Rig, *, shares: Sequence[float], seconds: float, rounds: int, on_turn: OnTurn
+) -> Observations:
+    """Each load for `seconds` a round, the light one longer.
+
+    Raises:
+        RuntimeError: a process ended, or nothing was answered.
+    """
+    on_turn("warming up", 0, 1)
+    rig.closed_load(CLIENTS, seconds / 2)
+    peak_per_s = _observed(rig, rig.closed_load, CLIENTS, seconds).per_s
+    turns = {0.0: partial(_observed, rig, rig.closed_load, CLIENTS, seconds)}
+    for share in (LIGHT, *shares):
+        length_s = _LIGHT_LASTS * seconds if share == LIGHT else seconds
+        turns[share] = partial(_observed, rig, rig.open_load, share * peak_per_s, length_s)
+    by_name = {f"{share:.0%} of the peak" if share else "at most": share for share in turns}
+    found = take_turns(
+        {name: turns[share] for name, share in by_name.items()}, rounds=rounds, on_turn=on_turn
+    )
+    by_share = {share: found[name] for name, share in by_name.items()}
+    return Observations(by_share.pop(0.0), by_share.pop(LIGHT), by_share, peak_per_s)
+
+
+def _observed(rig: Rig, load: Any, much: float, seconds: float) -> Observed:
+    (ran_s, waited_s), (received, sent) = rig.loop_s(), rig.redis_bytes()
+    told = load(much, seconds)
+    (end_ran_s, end_waited_s), (end_received, end_sent) = rig.loop_s(), rig.redis_bytes()
+    return Observed(
+        told, end_ran_s - ran_s, end_waited_s - waited_s, end_received - received, end_sent - sent
+    )
+
+
+def waited_for_cores(loads: Sequence[Observed]) -> float:
+    """Seconds that the event loop was kept waiting, for each it ran."""
+    return sum(each.waited_s for each in loads) / sum(each.loop_s for each in loads)

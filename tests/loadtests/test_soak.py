@@ -1,0 +1,33 @@
+"""Real servers, for seconds; what grows is not judged here."""
+
+import time
+from pathlib import Path
+
+import pytest
+
+from loadtests import soak
+from loadtests.ramp import Step
+from loadtests.record import Record, Recorder, Run
+from tests.redis_server import NO_SERVER, own_server
+
+
+@pytest.mark.anyio
+async def test_a_share_of_the_saturation_is_offered(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if own_server() is None:
+        pytest.skip(NO_SERVER)
+    monkeypatch.setattr(soak, "STEP_S", 0.5)
+    monkeypatch.setattr(soak, "PHASE_S", 1.0)
+    monkeypatch.setattr(soak, "FIRST_RATE", 40.0)
+    plan = soak.Plan(seconds=2.0, share=0.25, budget_ms=500, population=40, seed=1)
+    recorder = Recorder.begin(tmp_path / "run", Run(title="t", command="c", began=time.time()))
+    steps: list[Step] = []
+    await soak.soak(plan, tmp_path, recorder, steps.append)
+    recorder.close()
+    *found, first, last = steps
+    assert first.rate == last.rate == 0.25 * max(step.good_per_s for step in found)
+    record = Record.load(tmp_path / "run")
+    assert len(record.marks) == len(steps)
+    assert {reading.process for reading in record.readings} == {"service", "redis"}
+    assert record.samples

@@ -1,0 +1,134 @@
+"""Costs are fitted to what was timed, kept in a file and read back; the commands print plans."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from service.batch import Work
+from service.cli.main import app
+from service.planning.costs import Costs, CostsError
+from service.planning.engine_costs import fitted
+from service.planning.measure import places_at_once, served_at_once, with_contention
+from service.planning.observe import CLIENTS
+from service.planning.simulation import saturate
+from tests.service.planning.made_up import COSTS
+from tests.service.test_cli import MACHINE
+
+
+def invoke(*arguments: object) -> tuple[int, str, str]:
+    done = CliRunner().invoke(app, [str(argument) for argument in arguments])
+    return done.exit_code, done.stdout, done.stderr
+
+
+def test_costs_are_read_as_they_were_written(tmp_path: Path) -> None:
+    path = tmp_path / "costs.json"
+    COSTS.write(path)
+    assert Costs.read(path) == COSTS
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"engine": {}}'])
+def test_a_file_without_costs_is_named(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "costs.json"
+    path.write_text(text)
+    with pytest.raises(CostsError, match=r"costs\.json.*--measure"):
+        Costs.read(path)
+
+
+def test_costs_are_fitted_and_never_below_nothing() -> None:
+    sizes = [(1, jobs, rows) for jobs, rows in ((1, 2), (4, 8), (16, 32), (1, 100), (1, 200))]
+    times = [0.5 + 0.3 * jobs + 0.02 * rows for _, jobs, rows in sizes]
+    assert fitted(sizes, times) == pytest.approx([0.5, 0.3, 0.02])
+    falling = fitted([(1, size) for size in (1, 10, 100)], [5.0, 4.0, 3.0])
+    assert falling[1] == 0
+    assert 3 < falling[0] < 5
+
+
+def test_requests_that_waited_for_others_are_left_out() -> None:
+    stages = {"queue": [0.2, 0.3, 5.0, 0.2], "encode": [1.0] * 4, "score": [4.0, 4.0, 4.0, 5.0]}
+    due_s, latencies_ms = [0.0, 2.0, 1.0, 0.5], [8.0, 9.0, 20.0, 9.0]
+    load = {"due_s": due_s, "latencies_ms": latencies_ms, "stages_ms": stages, "elapsed_s": 3.0}
+    assert places_at_once(load) == [0, 3, 1]
+    found = served_at_once([load] * 10)
+    assert [each.at_s for each in found[:4]] == [0.0, 0.5, 2.0, 3.0]
+    assert [each.rest_ms for each in found[:3]] == [3.0, 3.0, 4.0]
+    with pytest.raises(RuntimeError, match="engine free"):
+        served_at_once([load])
+
+
+def test_contention_is_what_explains_waiting_clients() -> None:
+    work = Work(2, COSTS.num_candidates)
+    right = replace(COSTS, encode_contention=0.8, score_contention=0.3)
+    measured = saturate(right, work, CLIENTS, 1500)
+    unknown = replace(COSTS, peak_per_s=measured.whole_per_s)
+    found = saturate(with_contention(unknown, measured.mean_encode_ms), work, CLIENTS, 1500)
+    assert found.whole_per_s == pytest.approx(measured.whole_per_s, rel=0.03)
+    assert found.mean_encode_ms == pytest.approx(measured.mean_encode_ms, rel=0.15)
+
+
+def test_a_plan_is_printed_from_costs_and_a_file_of_traffic(tmp_path: Path) -> None:
+    costs, traffic = tmp_path / "costs.json", tmp_path / "traffic.toml"
+    COSTS.write(costs)
+    traffic.write_text("users = 5000\nrequests_per_s = 50.0\nsticky = true\n")
+    options = ("plan", "--costs", costs, "--traffic", traffic, "--budget-ms", 80)
+    code, told, _ = invoke(*options, "--output", "json")
+    assert code == 0
+    result: dict[str, Any] = json.loads(told)
+    assert result["traffic"]["users"] == 5000
+    assert result["traffic"]["budget_ms"] == 80
+    assert result["replicas"] == 1
+    assert result["machine"] == COSTS.machine
+    code, told, _ = invoke(*options)
+    assert code == 0
+    assert "replicas" in told
+    assert "Redis memory" in told
+
+
+def test_what_can_not_be_planned_is_said(tmp_path: Path) -> None:
+    costs = tmp_path / "costs.json"
+    COSTS.write(costs)
+    code, _, told = invoke("plan", "--costs", costs, "--budget-ms", 1)
+    assert (code, "no number of replicas" in told) == (1, True)
+    code, _, told = invoke("plan", "--costs", costs, "--measure", costs)
+    assert (code, "one of them" in told) == (2, True)
+    code, _, told = invoke("plan", "--costs", costs, "--zipf", 9)
+    assert (code, "--zipf" in told) == (2, True)
+    (tmp_path / "traffic.toml").write_text("user = 3")
+    code, _, told = invoke("plan", "--costs", costs, "--traffic", tmp_path / "traffic.toml")
+    assert (code, "user" in told) == (2, True)
+    code, _, told = invoke("plan", "--costs", tmp_path / "none.json")
+    assert (code, "none.json" in told) == (2, True)
+
+
+@pytest.mark.skipif(not Path("/proc/self/schedstat").exists(), reason="threads are told by Linux")
+def test_a_service_is_measured_and_predicted(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("service.planning.measure._LEAST_AT_ONCE", 1)
+    monkeypatch.setattr("service.planning.measure._ANSWERS", 200)
+    sizes: tuple[object, ...] = ("--checkpoint", folder, "--candidates", 20, "--history-events", 8)
+    sizes = (*sizes, "--seconds", 0.4, "--rounds", 1)
+    code, told, error = invoke("bench", "plan", *sizes, "--output", "json")
+    assert code == 0, error
+    result = json.loads(told)
+    assert set(result) > MACHINE
+    for rate in result["rates"]:
+        assert rate["num_measured"] > 0
+        for figure in rate["figures"]:
+            assert figure["predicted"] > 0
+            assert figure["measured"] > 0
+            assert rate["ratios"][figure["name"]] == pytest.approx(
+                figure["predicted"] / figure["measured"]
+            )
+    kept = tmp_path / "costs.json"
+    planned = ("--measure", kept, "--requests-per-s", 20, "--users", 500, "--budget-ms", 1000)
+    code, told, error = invoke("plan", *sizes, *planned, "--in-time", 0.5, "--output", "json")
+    assert code in (0, 1), error  # a machine that others keep busy may be too slow for any plan
+    costs = Costs.read(kept)
+    assert costs.num_candidates == 20
+    assert costs.redis.state_bytes > 100
+    assert costs.redis.memory_over_bytes > 1
+    assert costs.redis.sent_bytes > 0
