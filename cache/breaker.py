@@ -17,7 +17,7 @@ until it opens, an outage costs this many requests a timeout each."""
 FIRST_PAUSE_S: Final = 0.25
 """About as long as a server takes to restart: a short outage costs little more than itself."""
 
-MAX_PAUSE_S: Final = 1.5
+MAX_PAUSE_S: Final = 1.0
 """Pauses double up to here: the server is found again this long after it is back, at the latest,
 and costs one request in this time a timeout until then."""
 

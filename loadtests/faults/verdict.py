@@ -10,6 +10,7 @@ from loadtests.record import Sample
 from loadtests.summary import percentile
 
 RECOVERY_S: Final = 2.0
+CALM_S: Final = 1.0
 BEFORE_S: Final = 3.0
 ANSWERED: Final = 0.95
 """Of what is sent; the rest may be refused."""
@@ -78,9 +79,13 @@ def is_between(sample: Sample, course: Course) -> bool:
 
 
 def recovery_s(samples: Sequence[Sample], course: Course) -> float:
-    """From a fault's end until the last request that still met it was sent."""
-    met = [each.at_s - course.ended_s for each in samples if _shows_fault(each)]
-    return max([0.0, *met])
+    """From a fault's end until the first second in which no request that was sent met it."""
+    back_s = 0.0
+    for met_s in sorted(each.at_s - course.ended_s for each in samples if _shows_fault(each)):
+        if met_s - back_s >= CALM_S:
+            break
+        back_s = max(back_s, met_s)
+    return back_s
 
 
 def _shows_fault(sample: Sample) -> bool:

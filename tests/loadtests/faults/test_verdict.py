@@ -57,12 +57,20 @@ def test_a_machine_that_was_too_busy_before_is_told() -> None:
     assert "too busy" in found[1]
 
 
-def test_recovery_lasts_until_the_last_that_met_the_fault() -> None:
-    met = [sample(21.5, cache_status="error"), sample(21.0, kind="events", complete=False)]
-    assert recovery_s([*CALM, *met], COURSE) == 1.5
-    assert failures(*met) == []
-    assert failures(sample(22.5, cache_status="error")) == ["not back within 2 s"]
-    assert recovery_s(CALM, COURSE) == 0.0
+def met(*times_s: float) -> list[Sample]:
+    return [sample(at_s, cache_status="error") for at_s in times_s]
+
+
+def test_recovery_lasts_until_a_second_without_the_fault() -> None:
+    unstored = sample(20.9, kind="events", complete=False)
+    assert recovery_s([*CALM, unstored, *met(21.5)], COURSE) == 1.5
+    assert failures(unstored, *met(21.5)) == []
+    assert failures(unstored, *met(21.8, 22.5)) == ["not back within 2 s"]
+    assert recovery_s([*CALM, *met(15.0, 19.9)], COURSE) == 0.0
+
+
+def test_a_lone_timeout_long_after_is_not_the_fault() -> None:
+    assert recovery_s(met(19.0, 20.5, 23.5), COURSE) == 0.5
 
 
 def test_what_met_an_outage_that_was_meant_does_not_count() -> None:
