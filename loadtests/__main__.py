@@ -12,6 +12,7 @@ from loadtests.cli.open import open_
 from loadtests.cli.replay import replay
 from loadtests.cli.report import report
 from loadtests.cli.soak import soak
+from loadtests.cli.suite import suite
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 app.command()(locust)
@@ -21,6 +22,7 @@ app.command("open")(open_)
 app.command()(faults)
 app.command()(soak)
 app.command()(report)
+app.command()(suite)
 
 if __name__ == "__main__":
     app()

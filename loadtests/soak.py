@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from loadtests.faults.servers import Redis, Service
 from loadtests.ramp import Step, ramp
 from loadtests.record import Recorder
+from loadtests.servers import Redis, Service
 from loadtests.session import session
 from loadtests.stability import PROCESS
 

@@ -114,7 +114,7 @@ async def _played(
     columns = (*Progress.get_default_columns(), MofNCompleteColumn())
     began_s = time.perf_counter()
     client = Client(host, recorder, budget_ms=options.budget_ms, began_s=began_s)
-    player = Player(client, catalogue, run_id=token_hex(4))
+    player = Player(client, catalogue, log, run_id=token_hex(4))
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
         bar = progress.add_task("replay", total=len(steps))
 
@@ -124,7 +124,7 @@ async def _played(
 
         async with client, watching(host, recorder, began_s):
             try:
-                await player.tell_past(log, options.last, options.pace.users_at_once)
+                await player.tell_past(options.last, options.pace.users_at_once)
                 recorder.mark(Mark(at_s=0, until_s=client.now_s, name="histories told"))
                 await player.play(steps, options.pace, played)
             except ExceptionGroup as group:

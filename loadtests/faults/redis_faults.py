@@ -6,8 +6,8 @@ from itertools import cycle
 from random import Random
 
 from loadtests.faults.fault import Again, Fault
-from loadtests.faults.resp import Resp
 from loadtests.faults.stage import Stage
+from loadtests.resp import Resp
 
 
 class Killed(Fault):

@@ -16,11 +16,11 @@ from loadtests.faults.network_faults import HalfOpen, Lost, Slow
 from loadtests.faults.product import Given, Product
 from loadtests.faults.recheck import Checked, Recheck
 from loadtests.faults.redis_faults import Corrupted, Flushed, Full, Killed, Paused
-from loadtests.faults.servers import Service
 from loadtests.faults.service_faults import ClockStepped, LogFull, ServiceKilled
 from loadtests.faults.stage import DEVICE_CACHE_BYTES, Plan, Stage, staged
 from loadtests.faults.verdict import WATCHED_S, Verdict, judge
 from loadtests.record import Mark, Recorder
+from loadtests.servers import Service
 
 FAULTS: Final[tuple[type[Fault], ...]] = (
     Killed,

@@ -13,9 +13,9 @@ from typing import Final
 from loadtests.catalogue import Catalogue
 from loadtests.faults.product import Product
 from loadtests.faults.proxy import Proxy
-from loadtests.faults.servers import Redis, Service
 from loadtests.openloop import OpenLoop
 from loadtests.record import Recorder, Sample
+from loadtests.servers import Redis, Service
 from loadtests.stability import PROCESS
 from loadtests.traffic import Traffic
 from loadtests.watch import watch

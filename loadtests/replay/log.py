@@ -34,6 +34,7 @@ class Step:
     """An event to ask before and to tell after. Users are numbered."""
 
     user: int
+    num_past: int  # events of the user before it
     event: Event
 
 
@@ -83,9 +84,9 @@ class Log:
     def steps(self, num_last: int) -> list[Step]:
         """The last events of all users in order of time, of those that have any before."""
         found = [
-            Step(user, event)
+            Step(user, place, history[place])
             for user, history in enumerate(self.histories)
-            for event in history[max(1, len(history) - num_last) :]
+            for place in range(max(1, len(history) - num_last), len(history))
         ]
         return sorted(found, key=lambda step: step.event["timestamp"])
 

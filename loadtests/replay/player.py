@@ -7,7 +7,7 @@ thinks the event's item will be liked, and the event itself. Never computes a fi
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 from loadtests.answer import Answer
 from loadtests.catalogue import Catalogue
@@ -20,9 +20,15 @@ from loadtests.traffic import EVENT_ONLY, RANKER, RETRIEVER, Visit
 USUAL_RETRIEVED: Final = 200
 """Where the service does not say how many items it retrieves."""
 
+HISTORY_INCOMPLETE: Final = "history_incomplete"
+"""What an answer is degraded by when the service holds fewer events than there were."""
+
 _MOST_EVENTS = 1000  # told at once, where the service does not say how many it takes
 _ATTEMPTS = 20
 _PAUSE_S = 0.25
+
+Send: TypeAlias = Callable[[Visit], Awaitable[tuple[Answer, dict[str, Any]]]]
+"""Gives the answer and its whole body, recorded or not."""
 
 
 class PlayError(Exception):
@@ -39,15 +45,19 @@ class Pace:
 
 
 class Player:
-    """Plays to one service. `run_id` keeps the users of a replay from meeting those of another."""
+    """Plays one log to one service.
 
-    def __init__(self, client: Client, catalogue: Catalogue, run_id: str) -> None:
-        self._client, self._run_id = client, run_id
+    Its states are a cache: what it says it no longer holds of a history is told again.
+    """
+
+    def __init__(self, client: Client, catalogue: Catalogue, log: Log, run_id: str) -> None:
+        """`run_id` keeps the users of a replay from meeting those of another."""
+        self._client, self._log, self._run_id = client, log, run_id
         # All that are scored are asked for: the list comes by value, and a rank is by retrieval.
         self._num_results = catalogue.retrieval_candidates or USUAL_RETRIEVED
         self._most_events = catalogue.max_events or _MOST_EVENTS
 
-    async def tell_past(self, log: Log, num_last: int, users_at_once: int) -> None:
+    async def tell_past(self, num_last: int, users_at_once: int) -> None:
         """Bring the service's histories to where the steps begin; not recorded.
 
         Raises:
@@ -56,13 +66,11 @@ class Player:
         free = asyncio.Semaphore(users_at_once)
 
         async def tell(user: int) -> None:
-            past = log.past(user, num_last)
             async with free:
-                for start in range(0, len(past), self._most_events):
-                    await self._tell(user, past[start:][: self._most_events], self._client.send)
+                await self._tell_whole(user, len(self._log.past(user, num_last)), self._client.send)
 
         async with asyncio.TaskGroup() as group:
-            for user in range(len(log.users)):
+            for user in range(len(self._log.users)):
                 group.create_task(tell(user))
 
     async def play(self, steps: list[Step], pace: Pace, on_step: Callable[[Outcome], None]) -> None:
@@ -115,22 +123,30 @@ class Player:
         body = {
             "user_id": self._user_id(step.user),
             "request_time": step.event["timestamp"],
+            "history_size": step.num_past,
             "include": ["parts"],
             **wanted,
         }
         visit = Visit(user=user, kind="recommend", path="/recommend", body=body, people=())
-        _, told = await self._client.record(visit, due_s)
+        answer, told = await self._client.record(visit, due_s)
+        if HISTORY_INCOMPLETE in answer.degraded:
+            await self._tell_whole(step.user, step.num_past, self._client.record)
+            _, told = await self._client.record(visit)
         items: list[dict[str, Any]] = told.get("items", [])
         return items
 
+    async def _tell_whole(self, user: int, num_past: int, send: Send) -> None:
+        """The first events of a user, in the place of what is held."""
+        past = self._log.histories[user][:num_past]
+        for start in range(0, num_past, self._most_events):
+            part = past[start : start + self._most_events]
+            await self._tell(user, part, send, mode="append" if start else "replace")
+
     async def _tell(
-        self,
-        user: int,
-        events: Iterable[Event],
-        send: Callable[[Visit], Awaitable[tuple[Answer, dict[str, Any]]]],
+        self, user: int, events: Iterable[Event], send: Send, mode: str = "append"
     ) -> None:
         """Until they are taken: a service that is overloaded asks for that."""
-        body = {"user_id": self._user_id(user), "events": list(events)}
+        body = {"user_id": self._user_id(user), "events": list(events), "history_mode": mode}
         visit = Visit(user=EVENT_ONLY, kind="events", path="/events", body=body, people=())
         for _ in range(_ATTEMPTS):
             answer, _ = await send(visit)

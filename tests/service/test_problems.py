@@ -125,7 +125,7 @@ async def test_an_unexpected_error_is_a_bare_500_and_the_service_goes_on(
         raise RuntimeError("hush: /internal/path")
 
     with monkeypatch.context() as patch, capture_logs() as logs:
-        patch.setattr(Engine, "prepare", fail)
+        patch.setattr(Engine, "score", fail)
         response = await service.client.post("/recommend", json={"user_id": "u"})
     problem = assert_problem(response, 500, "internal")
     (logged,) = [entry for entry in logs if entry["log_level"] == "error"]

@@ -90,6 +90,7 @@ def test_every_switch_can_be_set_apart(trained: Path, ratings: Path) -> None:
         "query_time": "last_event",
         "min_events": 3,
         "seed": 7,
+        "num_targets": 2,
     }
     assert set(asked) == set(Protocol.model_fields)
     flags = [

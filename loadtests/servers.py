@@ -17,8 +17,8 @@ from typing import Final
 
 import httpx
 
-from loadtests.faults.resp import Resp, ServerError
 from loadtests.port import free_port
+from loadtests.resp import Resp, ServerError
 from loadtests.target import TargetError
 
 START_S: Final = 60.0

@@ -4,7 +4,7 @@ from random import Random
 import pytest
 
 from loadtests.faults.redis_faults import CORRUPTED_SHARE, corrupt
-from loadtests.faults.resp import Resp, ServerError
+from loadtests.resp import Resp, ServerError
 from tests.redis_server import RedisServer, started
 
 

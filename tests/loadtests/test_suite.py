@@ -1,0 +1,39 @@
+"""Every part of the suite runs, on real servers, and whoever fails is told."""
+
+from pathlib import Path
+
+import pytest
+
+from loadtests.cli.faults import NAMES
+from loadtests.record import Record
+from loadtests.shapes import Shape
+from loadtests.suite import FULL, SHORT, Part, run_all
+from tests.redis_server import NO_SERVER, own_server
+
+
+def test_parts_run_one_after_another_and_are_drawn(tmp_path: Path) -> None:
+    if own_server() is None:
+        pytest.skip(NO_SERVER)
+    slo = tmp_path / "slo.toml"
+    slo.write_text("[all]\np99_ms = '<= 0'\n")
+    parts = (
+        Part("open", ("--rate", "10", "--seconds", "1", "--budget-ms", "900", "--slo", str(slo))),
+        Part("locust", ("--users", "2", "--seconds", "2")),
+    )
+    told: list[Part] = []
+    (tmp_path / "files").mkdir()
+    failed = run_all(parts, tmp_path / "runs", tmp_path / "files", told.append)
+    assert told == list(parts)
+    assert parts[0] in failed  # nothing is answered in no time
+    for part in parts:
+        assert Record.load(tmp_path / "runs" / part.name).samples
+    assert "open loop" in (tmp_path / "runs" / "report" / "report.html").read_text()
+
+
+def test_a_suite_has_every_shape_and_every_fault() -> None:
+    names = [part.name for part in FULL]
+    assert len(names) == len(set(names))
+    assert {f"locust-{shape}" for shape in Shape} < set(names)
+    assert [part.options for part in FULL if part.command == "faults"] == [()]  # that is all
+    assert NAMES
+    assert {part.command for part in SHORT} == {"locust", "open"}
