@@ -96,8 +96,8 @@ def difference(served: Mapping[str, float], right: Mapping[str, float]) -> float
 def possible(known: History, num_used: int) -> Iterator[History]:
     """Histories of `num_used` events that a service may hold that was told all of `known`.
 
-    First the newest; then, where some in a row were lost, as many as are missing, or fewer where the
-    window has left older ones behind.
+    First the newest; then, where some in a row were lost, as many as are missing, or fewer where
+    the window has left older ones behind.
     """
     if not num_used:
         yield []
