@@ -96,8 +96,8 @@ class Runtime:
         with model.engine.capturing():
             await warm_up(model.engine, model.thread, settings)
         model.serve()
-        # What exists by now, modules for the most part, stays. Walking through it, as the garbage
-        # collector does again and again, would stop everything for a tenth of a second.
+        # What exists by now, modules for the most part, stays. The garbage collector would walk
+        # through it again and again, and stop everything meanwhile.
         gc.freeze()
         self.lifecycle.enter(Phase.READY)
         self._status.begin()
