@@ -87,9 +87,10 @@ class Recommender:
     def model(self) -> ModelInfo:
         return self._answering.model
 
-    def is_busy(self, client: str) -> bool:
+    @property
+    def is_busy(self) -> bool:
         """Whether a request that came now would wait for the engine."""
-        return self._thread.wait_s(client) > 0
+        return self._thread.is_busy
 
     def require_room(self, size: Size, deadline: Deadline, client: str) -> None:
         """

@@ -128,6 +128,12 @@ class EngineThread:
         """Jobs waiting."""
         return len(self._queue)
 
+    @property
+    def is_busy(self) -> bool:
+        """Whether a job that came now would wait."""
+        with self._wake:
+            return self._is_running or len(self._queue) > 0
+
     def wait_s(self, client: str) -> float:
         """How long a job of the client that came now is expected to wait."""
         with self._wake:
@@ -183,9 +189,12 @@ class EngineThread:
         _log.critical("engine_hangs", detail="replace the process; see engine_stall_s")
         self._end()
 
+    @property
+    def _is_running(self) -> bool:
+        return not all(ticket.is_settled for ticket in self._taken)
+
     def _wait_s(self, client: str) -> float:
-        is_running = not all(ticket.is_settled for ticket in self._taken)
-        rest_s = max(0.0, self._free_s - time.monotonic()) if is_running else 0.0
+        rest_s = max(0.0, self._free_s - time.monotonic()) if self._is_running else 0.0
         return rest_s + self._queue.ahead_s(client)
 
     def _require_room(self, work: Work, deadline: Deadline | None, client: str) -> None:
