@@ -66,6 +66,8 @@ class RequestScope:
                 raise  # half an answer is out; the server cuts the connection
             await answer(Unexpected(), mine, scope["path"])(scope, receive, send_with_id)
         finally:
+            if place := state.get("place"):
+                place.leave()
             self._metrics.in_flight.dec()
             route = getattr(scope.get("route"), "path", "unmatched")
             self._tally.done(route, mine, status, time.monotonic() - began)

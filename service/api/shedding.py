@@ -1,9 +1,9 @@
 """Owns refusing, before it comes to the app, what would wait longer than its budget.
 
 Under overload most requests are refused, on the event loop that has to bring the others their
-answers in time: what a refusal costs is taken from those. Never looks while the engine is free, and
-never refuses but by the rule of admission (`service.scheduler`); what it can not read goes on, and
-is told what is wrong with it.
+answers in time: what a refusal costs is taken from those. Never refuses but by the rule of
+admission (`service.scheduler`): whoever goes on has a place in line. What it can not read goes on
+without one, and is told what is wrong with it.
 """
 
 import time
@@ -34,16 +34,11 @@ class Shedding:
         self._runtime, self._gate, self._tally = runtime, gate, tally
 
     def looks_at(self, method: bytes, url: bytes) -> bool:
-        """Whether a request for it could be refused now."""
-        if method != b"POST" or url != _URL or self._runtime.lifecycle.is_draining:
-            return False
-        try:
-            return self._runtime.recommender().is_busy
-        except ServiceError:
-            return False  # the route says it
+        """Whether a request for it may be refused."""
+        return method == b"POST" and url == _URL and not self._runtime.lifecycle.is_draining
 
     def refusal(self, scope: Scope, body: bytes) -> bytes | None:
-        """The head and body of an HTTP answer; None: it goes on.
+        """The head and body of an HTTP answer; None: it goes on, if it can with a place in line.
 
         `scope`: with its headers, and in its state when it began. The app says what it says to a
         request without a key, and to a browser's.
@@ -52,17 +47,18 @@ class Shedding:
             return None
         try:
             client = self._gate.client({**scope, "path": _PATH})
-            self._require_room(scope, body, client)
+            self._enter(scope, body, client)
         except Overloaded as refusal:
             return self._told(refusal, scope)
         except ServiceError:
             pass
         return None
 
-    def _require_room(self, scope: Scope, body: bytes, client: str) -> None:
+    def _enter(self, scope: Scope, body: bytes, client: str) -> None:
         if asked := Peek.at(body):
             deadline = deadline_of(scope, self._runtime.settings.max_budget_ms, asked.budget_ms)
-            self._runtime.recommender().require_room(asked.size, deadline, client)
+            place = self._runtime.recommender().enter(asked.size, deadline, client)
+            scope["state"]["place"] = place
 
     def _told(self, refusal: Overloaded, scope: Scope) -> bytes:
         mine = request_id(scope)
