@@ -9,12 +9,14 @@ refused: those ahead of it are told by their work and the pace.
 import asyncio
 import contextlib
 import math
+import os
+import sys
 import threading
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Generic, Self, TypeVar
+from typing import Any, Final, Generic, Self, TypeVar
 
 import structlog
 
@@ -25,10 +27,14 @@ from service.fair_queue import FairQueue
 
 _log = structlog.get_logger("mfalcon.engine")
 
-_PLANNED = 2 / 3
+_PLANNED: Final = 2 / 3
 """The share of what is left of a budget that may be planned for those ahead and the job itself. The
 rest is for what nobody can foretell: without it, each that is taken is taken to the brim, and comes
 late by the first pass that takes longer."""
+
+_NICENESS: Final = 5
+"""Of the engine thread, where threads have a priority of their own. Where cores are short, answers
+and refusals are to leave while it works: each takes little, and each is waited for."""
 
 T = TypeVar("T")
 A = TypeVar("A")
@@ -272,6 +278,8 @@ class EngineThread:
             return self._queue.remove(place)
 
     def _live(self) -> None:
+        if sys.platform == "linux":
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICENESS)
         try:
             while self._wait():
                 self._take()
