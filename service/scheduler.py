@@ -33,6 +33,13 @@ T = TypeVar("T")
 A = TypeVar("A")
 
 
+def late_s(wait_s: float, need_s: float, left_s: float) -> float:
+    """By how much a job that waits so long, with so much time left, would be late; below 0: it
+    is not. One that needs more than half of what may be planned is to have that half."""
+    planned_s = _PLANNED * left_s
+    return wait_s + min(need_s, planned_s / 2) - planned_s
+
+
 class Expired(Exception):
     """The deadline passed before the engine got to the job; nothing was run."""
 
@@ -193,15 +200,14 @@ class EngineThread:
             raise NotReady("the engine has stopped", retry_after_s=1)
         if deadline is not None:
             left_s, wait_s = deadline.remaining_s, self._wait_s(client)
-            planned_s = _PLANNED * left_s
-            late_s = wait_s + min(self._pace.seconds(work), planned_s / 2) - planned_s
+            beyond_s = late_s(wait_s, self._pace.seconds(work), left_s)
             # An idle engine takes whatever comes, and what has no time left does not wait: it is
             # answered without the engine.
-            if late_s > 0 and wait_s > 0 and left_s > 0:
+            if beyond_s > 0 and wait_s > 0 and left_s > 0:
                 raise Overloaded(
                     "those who wait for the engine leave too little of the request's budget",
                     reason=Refusal.LATE,
-                    retry_after_s=math.ceil(late_s),
+                    retry_after_s=math.ceil(beyond_s),
                 )
 
     def _make_room(self, client: str) -> None:
