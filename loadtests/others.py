@@ -21,10 +21,10 @@ class Others:
 
     async def watch(self) -> None:
         """Look once a second until cancelled."""
-        last = _Clocks.read()
+        last = await asyncio.to_thread(_Clocks.read)
         while True:
             await asyncio.sleep(EVERY_S)
-            now = _Clocks.read()
+            now = await asyncio.to_thread(_Clocks.read)
             self._shares.append((now.at_s - self._began_s, now.others_since(last)))
             last = now
 

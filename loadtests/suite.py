@@ -72,8 +72,12 @@ def replay_of(data: Path) -> Suite:
     return Suite(parts, ("--checkpoint", REPLAYED), UNBOUNDED)
 
 
-def run_all(suite: Suite, folder: Path, files: Path, on_part: Callable[[Part], None]) -> list[Part]:
-    """Those that failed. Each is recorded in a folder of `folder`, the page is in its `report`.
+def run_all(
+    suite: Suite, folder: Path, files: Path, on_part: Callable[[Part], None]
+) -> dict[str, int]:
+    """The exit code of each part, and of the report.
+
+    Each is recorded in a folder of `folder`, the page is in its `report`.
 
     Args:
         files: where the servers write.
@@ -84,7 +88,7 @@ def run_all(suite: Suite, folder: Path, files: Path, on_part: Callable[[Part], N
     redis = Redis(files, suite.redis_memory)
     always = ("--store", f"redis://127.0.0.1:{redis.port}/0", "--threads", "1")
     service = Service(files, "service", (*always, "--log-format", "json", *suite.flags))
-    failed = []
+    codes = {}
     try:
         redis.start()
         service.spawn()
@@ -95,15 +99,13 @@ def run_all(suite: Suite, folder: Path, files: Path, on_part: Callable[[Part], N
             on_part(part)
             host = () if part.has_servers else ("--host", service.host)
             recorded = ("--folder", str(folder / part.name))
-            if _command(part.command, *part.options, *host, *recorded):
-                failed.append(part)
+            codes[part.name] = _command(part.command, *part.options, *host, *recorded)
     finally:
         service.kill()
         redis.kill()
     runs = [str(folder / part.name) for part in suite.parts if (folder / part.name).exists()]
-    if _command("report", *runs, "--out", str(folder / "report")):
-        failed.append(Part("report", ()))
-    return failed
+    codes["report"] = _command("report", *runs, "--out", str(folder / "report"))
+    return codes
 
 
 def _command(*arguments: str) -> int:

@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from loadtests.cli.options import BudgetOption, FolderOption, PopulationOption, SeedOption
-from loadtests.cli.output import explained, say
+from loadtests.cli.output import FAILED, NOT_JUDGED, explained, say
 from loadtests.cli.recording import recording
 from loadtests.faults.run import FAULTS, run
 from loadtests.faults.stage import Plan
@@ -37,7 +37,8 @@ def faults(
 ) -> None:
     """Start Redis and the service, do them harm under load, and judge the answers.
 
-    Exit code 1 if an expectation does not hold.
+    Exit code 1 if an expectation does not hold. A fault whose answers were late while other
+    programs took the processor is done again; exit code 3 if it can not be judged then, either.
     """
     if unknown := set(only or ()) - set(NAMES):
         raise typer.BadParameter(f"no fault {', '.join(sorted(unknown))}", param_hint="--only")
@@ -59,7 +60,9 @@ def faults(
     Console().print(table(verdicts))
     say(f"recorded in {folder}")
     if any(verdict.failures for verdict in verdicts):
-        raise typer.Exit(1)
+        raise typer.Exit(FAILED)
+    if not {each.name for each in verdicts} <= {each.name for each in verdicts if each.is_judged}:
+        raise typer.Exit(NOT_JUDGED)
 
 
 def table(verdicts: Sequence[Verdict]) -> Table:

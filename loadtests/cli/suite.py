@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from loadtests.cli.options import FolderOption
-from loadtests.cli.output import explained, fail, say
+from loadtests.cli.output import NOT_JUDGED, explained, fail, say
 from loadtests.cli.recording import new_folder
 from loadtests.suite import FULL, SHORT, Part, replay_of, run_all
 
@@ -27,7 +27,8 @@ def suite(
 ) -> None:
     """Start Redis and the service, load them for a minute, and draw what was seen.
 
-    Exit code 1 if a bound of `loadtests/slo.toml`, or an expectation of a fault, does not hold.
+    Exit code 1 if a bound of `loadtests/slo.toml`, or an expectation of a fault, does not hold; 3
+    if all do but for what could not be judged.
     """
     if is_full and replay:
         raise typer.BadParameter("is no part of --full", param_hint="--replay")
@@ -40,7 +41,9 @@ def suite(
         say(f"[{number}/{len(chosen.parts)}] {words}")
 
     with explained(), tempfile.TemporaryDirectory(prefix="mfalcon-load-") as files:
-        failed = run_all(chosen, folder, Path(files), tell)
+        codes = run_all(chosen, folder, Path(files), tell)
     say(f"see {folder / 'report' / 'report.html'}")
-    if failed:
-        fail(f"did not pass: {', '.join(part.name for part in failed)}")
+    if failed := [name for name, code in codes.items() if code not in (0, NOT_JUDGED)]:
+        fail(f"did not pass: {', '.join(failed)}")
+    if doubtful := [name for name, code in codes.items() if code == NOT_JUDGED]:
+        fail(f"could not be judged: {', '.join(doubtful)}", code=NOT_JUDGED)

@@ -40,6 +40,8 @@ WARM_S: Final = 5.0
 RECHECKED_PER_FAULT: Final = 200
 """About all there are, of the usual length and rate."""
 VERIFIED_USERS: Final = 5
+ATTEMPTS: Final = 3
+"""Of a fault that could not be judged, since others took the processor meanwhile."""
 _VERIFY_S: Final = 300.0
 
 Say = Callable[[str], None]
@@ -59,6 +61,8 @@ async def run(
 ) -> list[Verdict]:
     """What became of each fault, and of the service at last. `folder` is for the servers' files.
 
+    A fault has a verdict for each time that it was done.
+
     Raises:
         TargetError: a server did not start.
     """
@@ -71,8 +75,11 @@ async def run(
             if reason := fault.missing():
                 verdicts.append(Verdict(fault.name, fault.expectation, reason, [], is_skipped=True))
                 continue
-            say(f"{fault.name} ...")
-            done.append(await _do(fault, stage))
+            for _ in range(ATTEMPTS):
+                say(f"{fault.name} ...")
+                done.append(await _do(fault, stage))
+                if done[-1].verdict.is_judged:
+                    break
         say("the answers once more, from a service without a store ...")
         verdicts += await asyncio.to_thread(_with_scores, stage, done)
         say("mfalcon verify ...")
@@ -92,7 +99,8 @@ async def _do(fault: Fault, stage: Stage) -> _Done:
     )
     until_s = course.ended_s + WATCHED_S
     given = [each for each in product.given if course.began_s <= each.at_s < until_s]
-    verdict = judge(fault, course, stage.samples, stage.plan.budget_ms)
+    others = stage.others.most(course.began_s, until_s)
+    verdict = judge(fault, course, stage.samples, stage.plan.budget_ms, others)
     return _Done(verdict, given, product)
 
 
