@@ -9,7 +9,7 @@ import time
 
 import psutil
 
-EVERY_S = 1.0
+from loadtests.record import EVERY_S
 
 
 class Others:

@@ -12,11 +12,9 @@ from urllib.parse import urlsplit
 
 import psutil
 
-from loadtests.record import Reading, Recorder
+from loadtests.record import EVERY_S, Reading, Recorder
 from loadtests.stability import PROCESS
 from loadtests.target import is_loopback
-
-EVERY_S = 1.0
 
 
 def listener_pid(host: str) -> int | None:

@@ -14,8 +14,9 @@ from rich.console import Console
 from rich.table import Table
 
 from loadtests.cli.options import BudgetOption, FolderOption, PopulationOption, SeedOption
-from loadtests.cli.output import FAILED, NOT_JUDGED, explained, say
+from loadtests.cli.output import explained, say
 from loadtests.cli.recording import recording
+from loadtests.exits import FAILED, NOT_JUDGED
 from loadtests.faults.run import FAULTS, run
 from loadtests.faults.stage import Plan
 from loadtests.faults.verdict import Verdict

@@ -1,30 +1,26 @@
 """How the subcommands print and end.
 
-Owns exit codes: 0 when all is well, 1 when a run or a bound failed, 2 for what can not be used as
-it was given, 3 when nothing failed and something could not be judged.
+Never computes a figure.
 """
 
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Final, NoReturn, Protocol
+from typing import Any, NoReturn, Protocol
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
 from loadtests.cli.options import Output
+from loadtests.exits import FAILED, NOT_JUDGED, UNUSABLE
 from loadtests.record import Record, RecordError
 from loadtests.replay.log import LogError
 from loadtests.replay.player import PlayError
 from loadtests.slo import Bound, SloError, Verdict, judge
 from loadtests.summary import Summary
 from loadtests.target import TargetError
-
-FAILED: Final = 1
-UNUSABLE: Final = 2
-NOT_JUDGED: Final = 3
 
 
 class Shown(Protocol):
@@ -74,11 +70,12 @@ def conclude(
 
 def tell(verdicts: Sequence[Verdict]) -> None:
     """A line for each, on standard error, so that standard output stays the result; ends the
-    command when one failed."""
+    command when one failed or could not be judged."""
     for verdict in verdicts:
         say(f"{verdict}", style=None if verdict.passed else "red")
-    if not all(verdict.passed for verdict in verdicts):
-        raise typer.Exit(FAILED)
+    missed = [verdict for verdict in verdicts if not verdict.passed]
+    if missed:
+        raise typer.Exit(NOT_JUDGED if all(verdict.is_void for verdict in missed) else FAILED)
 
 
 def say(message: str, *, style: str | None = None) -> None:

@@ -8,7 +8,8 @@ from typing import Annotated
 
 import typer
 
-from loadtests.cli.output import UNUSABLE, explained, fail
+from loadtests.cli.output import explained, fail
+from loadtests.exits import UNUSABLE
 
 
 def report(

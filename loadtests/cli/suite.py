@@ -10,8 +10,9 @@ from typing import Annotated
 import typer
 
 from loadtests.cli.options import FolderOption
-from loadtests.cli.output import NOT_JUDGED, explained, fail, say
+from loadtests.cli.output import explained, fail, say
 from loadtests.cli.recording import new_folder
+from loadtests.exits import NOT_JUDGED
 from loadtests.suite import FULL, SHORT, Part, replay_of, run_all
 
 
