@@ -80,11 +80,13 @@ async def run(
                 done.append(await _do(fault, stage))
                 if done[-1].verdict.is_judged:
                     break
-        say("the answers once more, from a service without a store ...")
-        verdicts += await asyncio.to_thread(_with_scores, stage, done)
-        say("mfalcon verify ...")
-        verdicts.append(await asyncio.to_thread(verified, stage.redis.port))
-    return verdicts
+        await asyncio.to_thread(stage.service.kill)  # nobody is to take cores from what follows
+        say("the answers once more, from a service without a store; and mfalcon verify ...")
+        scored, equal = await asyncio.gather(
+            asyncio.to_thread(_with_scores, stage, done),
+            asyncio.to_thread(verified, stage.redis.port),
+        )
+    return [*verdicts, *scored, equal]
 
 
 async def _do(fault: Fault, stage: Stage) -> _Done:
@@ -107,7 +109,7 @@ async def _do(fault: Fault, stage: Stage) -> _Done:
 def _with_scores(stage: Stage, done: Sequence[_Done]) -> list[Verdict]:
     """The verdicts, with what a second service says to a part of the answers."""
     second = Service(stage.folder, "second", ("--store", "memory", "--threads", "1"))
-    second.spawn("--max-budget-ms", "60000")
+    second.spawn("--max-budget-ms", "60000", "--warmup-timeout-s", "0")
     recheck = Recheck(second.host)
     try:
         second.wait_until_ready()

@@ -4,7 +4,7 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from types import SimpleNamespace
+from unittest.mock import Mock
 
 import pytest
 
@@ -50,7 +50,7 @@ async def test_faults_are_done_and_judged(tmp_path: Path, monkeypatch: pytest.Mo
     assert [mark.name for mark in record.marks if mark.is_fault] == names
     assert {reading.process for reading in record.readings} == {"service", "redis"}
     assert any(each.cache_status == "hit" for each in record.samples)
-    assert told[-1] == "mfalcon verify ..."
+    assert told[-1].endswith("mfalcon verify ...")
 
 
 async def test_what_could_not_be_judged_is_done_again(
@@ -58,7 +58,7 @@ async def test_what_could_not_be_judged_is_done_again(
 ) -> None:
     """Until it can be, or three times; each has a verdict."""
     doubts = iter([["late"], [], ["late"], ["late"], ["late"]])
-    product, stage = Product.__new__(Product), SimpleNamespace(redis=SimpleNamespace(port=0))
+    product, stage = Product.__new__(Product), Mock()
 
     async def do(fault: Fault, _: object) -> faults._Done:
         return faults._Done(Verdict(fault.name, "", "", [], next(doubts)), [], product)
