@@ -52,8 +52,8 @@ load: $(VENV)/.test  ## A minute of load on servers of its own, and the report i
 load-full: $(VENV)/.test  ## All shapes, faults and a soak, some 20 minutes, and the report
 	$(BIN)/python -m loadtests suite --full
 
-replay: $(VENV)/.test  ## DATA=ml-1m.zip against a running service of checkpoints/ml-1m
-	$(BIN)/python -m loadtests replay --data $(DATA) --last 1 --offline checkpoints/ml-1m
+replay: $(VENV)/.test  ## Play DATA=ml-1m.zip to servers of its own, and the report in runs/
+	$(BIN)/python -m loadtests suite --replay $(DATA)
 
 bench: $(VENV)/.serve  ## The engine against the arithmetic and full forwards, in minutes
 	$(BIN)/mfalcon bench engine

@@ -5,7 +5,9 @@ Never follows, retries or decodes: a client that computes takes the service's pr
 
 import asyncio
 import re
+import ssl
 from collections.abc import Mapping
+from functools import cache
 from typing import Self
 from urllib.parse import urlsplit
 
@@ -26,13 +28,15 @@ class Connection:
 
     @classmethod
     async def open(cls, host: str, headers: str) -> Self:
-        """To a URL of http://.
+        """To a URL of http:// or https://.
 
         Raises:
-            OSError: nothing listens there.
+            OSError: nothing listens there, or it has no certificate that is trusted here.
         """
         parts = urlsplit(host)
-        ends = await asyncio.open_connection(parts.hostname, parts.port or 80)
+        tls = parts.scheme == "https"
+        port = parts.port or (443 if tls else 80)
+        ends = await asyncio.open_connection(parts.hostname, port, ssl=_trusted() if tls else None)
         return cls(*ends, f"Host: {parts.netloc}\r\n{headers}")
 
     async def post(self, path: str, body: bytes) -> tuple[int, bytes]:
@@ -59,6 +63,12 @@ class Connection:
     def close(self) -> None:
         self.is_open = False
         self._writer.close()
+
+
+@cache
+def _trusted() -> ssl.SSLContext:
+    """What the system trusts, or SSL_CERT_FILE; made once, as it takes milliseconds."""
+    return ssl.create_default_context()
 
 
 class Connections:

@@ -15,7 +15,10 @@ import json
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import IO, Any, Self, TypeVar
+from typing import IO, Any, Final, Self, TypeVar
+
+EVERY_S: Final = 1.0
+"""Between readings."""
 
 _BUFFER_BYTES = 1 << 16
 

@@ -22,6 +22,10 @@ from loadtests.resp import Resp, ServerError
 from loadtests.target import TargetError
 
 START_S: Final = 60.0
+USUAL_MEMORY: Final = "512mb"
+UNBOUNDED: Final = "0"
+"""For what has a bound of its own, and of which nothing is to be dropped."""
+
 _LOOK_AGAIN_S = 0.02
 _LOG_END = 2000
 _NO_BINARY = (
@@ -33,12 +37,13 @@ _NO_BINARY = (
 class Redis:
     """A server without persistence: what it held is gone when it was killed."""
 
-    def __init__(self, folder: Path) -> None:
-        """
+    def __init__(self, folder: Path, memory: str = USUAL_MEMORY) -> None:
+        """`memory`: beyond it what was not used for longest is dropped.
+
         Raises:
             TargetError: no binary is found.
         """
-        self._binary, self._folder = _redis_binary(), folder
+        self._binary, self._folder, self.memory = _redis_binary(), folder, memory
         self.port = free_port()
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -53,7 +58,7 @@ class Redis:
             TargetError: it does not.
         """
         options = {"bind": "127.0.0.1", "port": self.port, "dir": self._folder, "save": '""'}
-        options |= {"appendonly": "no", "maxmemory-policy": "allkeys-lru", "maxmemory": "512mb"}
+        options |= {"appendonly": "no", "maxmemory-policy": "allkeys-lru", "maxmemory": self.memory}
         configuration = self._folder / "redis.conf"
         configuration.write_text("".join(f"{name} {value}\n" for name, value in options.items()))
         with (self._folder / "redis.log").open("ab") as log:

@@ -2,6 +2,9 @@
 
 Owns reading bounds and comparing them. Never computes a figure (summary, stability).
 
+What was asked and answered tells nothing of the service where the load test itself stood still: it
+sent late, and read answers late. A bound that is broken then is void: neither kept nor failed.
+
     must_measure = ["run.memory_growth"]   # not measured is a failure; elsewhere it is only told
 
     [recommend]                            # all, recommend, events, batch, or faults: sent in one
@@ -19,13 +22,15 @@ from pathlib import Path
 from typing import Any, Final, Literal, Self
 
 from loadtests.record import Record
-from loadtests.stability import Stability
+from loadtests.stability import GROWTH, Stability, stood_still_s
 from loadtests.summary import ALL, FAULTS, Figures, Summary
 
 DEFAULT: Final = Path(__file__).with_name("slo.toml")
 
 _RUN = "run"
 _MUST_MEASURE = "must_measure"
+_MAY_STAND_STILL_S = 0.5
+"""Longer breaks a budget by itself, and not once."""
 _KNOWN: Final[Mapping[str, frozenset[str]]] = {
     **{
         scope: frozenset(each.name for each in fields(Figures))
@@ -65,10 +70,14 @@ class Bound:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What a run says to a bound; `value` is None where it was not measured."""
+    """What a run says to a bound; `value` is None where it was not measured.
+
+    `stood_still_s`: how long the load test did, if that can have broken it.
+    """
 
     bound: Bound
     value: float | None
+    stood_still_s: float = 0.0
 
     @property
     def passed(self) -> bool:
@@ -76,11 +85,18 @@ class Verdict:
             return not self.bound.must_measure
         return _COMPARE[self.bound.sign](self.value, self.bound.limit)
 
+    @property
+    def is_void(self) -> bool:
+        return not self.passed and self.stood_still_s > _MAY_STAND_STILL_S
+
     def __str__(self) -> str:
         bound = self.bound
         word = "skip" if self.value is None and self.passed else "pass" if self.passed else "FAIL"
         value = "not measured" if self.value is None else f"{self.value:.4g}"
-        return f"{word}  {bound.name}: {value}, wanted {bound.sign} {bound.limit:g}"
+        told = f"{bound.name}: {value}, wanted {bound.sign} {bound.limit:g}"
+        if self.is_void:
+            return f"void  {told}; the load test itself stood still for {self.stood_still_s:.1f} s"
+        return f"{word}  {told}"
 
 
 def load(path: Path) -> list[Bound]:
@@ -120,5 +136,9 @@ def judge(record: Record, bounds: Sequence[Bound]) -> list[Verdict]:
     }
     for name, value in asdict(Stability.of(record)).items():
         measured[f"{_RUN}.{name}"] = value
-    something = Bound(f"{ALL}.requests", ">=", 1)
-    return [Verdict(bound, measured.get(bound.name)) for bound in (something, *bounds)]
+    still_s, something = stood_still_s(record), Bound(f"{ALL}.requests", ">=", 1)
+    unmoved = {f"{_RUN}.{name}" for name in GROWTH}
+    return [
+        Verdict(bound, measured.get(bound.name), 0.0 if bound.name in unmoved else still_s)
+        for bound in (something, *bounds)
+    ]

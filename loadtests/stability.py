@@ -5,10 +5,11 @@ Owns these figures. Never judges them (slo).
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from statistics import median
 from typing import Final, Self
 
-from loadtests.record import Mark, Reading, Record, Sample
+from loadtests.record import EVERY_S, Mark, Reading, Record, Sample
 from loadtests.summary import is_answered
 
 PROCESS: Final = "service"
@@ -16,6 +17,9 @@ PROCESS: Final = "service"
 
 SETTLES: Final = 1 / 6
 """Share of a run in which caches fill: ten minutes of an hour."""
+
+GROWTH: Final = frozenset({"memory_growth", "files_growth", "threads_growth"})
+"""The figures that no pause of the machine can change."""
 
 _ENDS: Final = 0.1  # of what is left: compared are its first and its last part
 _WHOLE_S: Final = 1.0
@@ -46,6 +50,15 @@ class Stability:
             threads_growth=threads and threads[1] - threads[0],
             recovery_s=max(times_s, default=None),
         )
+
+
+def stood_still_s(record: Record) -> float:
+    """The longest that the load test itself did not run for: it reads processes once a second.
+
+    Nothing is told of a run that reads none, as that of a service elsewhere.
+    """
+    times_s = sorted({reading.at_s for reading in record.readings})
+    return max((after - before - EVERY_S for before, after in pairwise(times_s)), default=0.0)
 
 
 def recovery_s(record: Record, fault: Mark) -> float:

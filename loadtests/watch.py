@@ -12,17 +12,15 @@ from urllib.parse import urlsplit
 
 import psutil
 
-from loadtests.record import Reading, Recorder
+from loadtests.record import EVERY_S, Reading, Recorder
 from loadtests.stability import PROCESS
 from loadtests.target import is_loopback
-
-EVERY_S = 1.0
 
 
 def listener_pid(host: str) -> int | None:
     """Who listens at the URL on this machine; None if that is not to be seen."""
     parts = urlsplit(host)
-    port = parts.port or 80
+    port = parts.port or (443 if parts.scheme == "https" else 80)
     if not is_loopback(parts.hostname or ""):
         return None
     try:

@@ -13,12 +13,13 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from loadtests.cli.output import fail
-from loadtests.cli.recording import FolderOption, begin
+from loadtests.cli.options import BudgetOption, FolderOption, PopulationOption, SeedOption
+from loadtests.cli.output import explained, say
+from loadtests.cli.recording import recording
+from loadtests.exits import FAILED, NOT_JUDGED
 from loadtests.faults.run import FAULTS, run
 from loadtests.faults.stage import Plan
 from loadtests.faults.verdict import Verdict
-from loadtests.target import TargetError
 
 NAMES = [fault.name for fault in FAULTS]
 
@@ -29,15 +30,16 @@ def faults(
     ] = None,
     seconds_each: Annotated[float, typer.Option(min=0.5, help="how long each lasts")] = 5.0,
     rate: Annotated[float, typer.Option(min=1, help="requests a second")] = 25.0,
-    budget_ms: Annotated[float, typer.Option(min=1, help="of each request, and for p99")] = 250.0,
+    budget_ms: BudgetOption = 250.0,
     kills: Annotated[int, typer.Option(min=1, help="of the service, one after another")] = 20,
-    population: Annotated[int, typer.Option(min=1, help="users in all")] = 100,
-    seed: Annotated[int, typer.Option(help="seed of the traffic")] = 0,
+    population: PopulationOption = 100,
+    seed: SeedOption = 0,
     folder: FolderOption = None,
 ) -> None:
     """Start Redis and the service, do them harm under load, and judge the answers.
 
-    Exit code 1 if an expectation does not hold.
+    Exit code 1 if an expectation does not hold. A fault whose answers were late while other
+    programs took the processor is done again; exit code 3 if it can not be judged then, either.
     """
     if unknown := set(only or ()) - set(NAMES):
         raise typer.BadParameter(f"no fault {', '.join(sorted(unknown))}", param_hint="--only")
@@ -50,19 +52,18 @@ def faults(
         budget_ms=budget_ms,
         seed=seed,
     )
-    folder, recorder = begin("faults", "faults", folder, budget_ms)
-    console = Console(stderr=True)
-    try:
-        with tempfile.TemporaryDirectory(prefix="mfalcon-faults-") as files:
-            verdicts = asyncio.run(run(chosen, plan, Path(files), recorder, console.print))
-    except TargetError as error:
-        fail(str(error))
-    finally:
-        recorder.close()
+    with (
+        explained(),
+        recording("faults", "faults", folder, budget_ms) as (folder, recorder),
+        tempfile.TemporaryDirectory(prefix="mfalcon-faults-") as files,
+    ):
+        verdicts = asyncio.run(run(chosen, plan, Path(files), recorder, say))
     Console().print(table(verdicts))
-    console.print(f"recorded in {folder}")
+    say(f"recorded in {folder}")
     if any(verdict.failures for verdict in verdicts):
-        raise typer.Exit(1)
+        raise typer.Exit(FAILED)
+    if not {each.name for each in verdicts} <= {each.name for each in verdicts if each.is_judged}:
+        raise typer.Exit(NOT_JUDGED)
 
 
 def table(verdicts: Sequence[Verdict]) -> Table:

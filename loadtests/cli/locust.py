@@ -5,7 +5,6 @@ replaces the standard library's blocking calls in the process that does.
 """
 
 import asyncio
-import json
 import sys
 import time
 from asyncio.subprocess import DEVNULL
@@ -19,24 +18,25 @@ from rich.console import Console
 from rich.progress import Progress
 
 from loadtests.catalogue import Catalogue
-from loadtests.cli.gate import SloOption
-from loadtests.cli.output import (
+from loadtests.cli.options import (
     DEFAULT_HOST,
+    FolderOption,
     HostOption,
+    MaybeBudgetOption,
     Output,
     OutputOption,
+    PopulationOption,
     RemoteOption,
+    SeedOption,
+    SloOption,
     checked_host,
-    fail,
-    tell,
 )
-from loadtests.cli.recording import FolderOption, begin
+from loadtests.cli.output import conclude, explained
+from loadtests.cli.recording import recording
 from loadtests.port import free_port
-from loadtests.record import Record, Recorder
+from loadtests.record import Recorder
 from loadtests.shapes import Shape
-from loadtests.slo import DEFAULT, SloError, judge, load
-from loadtests.summary import Summary
-from loadtests.target import TargetError
+from loadtests.slo import DEFAULT, load
 from loadtests.traffic import BULK, BULK_PEOPLE, EVENT_ONLY, NEW, RANKER, RETRIEVER, RETURNING
 from loadtests.watch import watching
 
@@ -109,14 +109,12 @@ class Plan:
 def locust(
     host: HostOption = DEFAULT_HOST,
     users: Annotated[int, typer.Option(min=1, help="users sending at the same time")] = 16,
-    population: Annotated[int, typer.Option(min=1, help="people in all")] = 200,
+    population: PopulationOption = 200,
     seconds: Annotated[int, typer.Option(min=1, help="how long")] = 30,
-    seed: Annotated[int, typer.Option(help="seed of the traffic")] = 0,
+    seed: SeedOption = 0,
     shape: Annotated[Shape, typer.Option(help="how the number of users changes")] = Shape.STEADY,
     processes: Annotated[int, typer.Option(min=1, help="processes that send")] = 1,
-    budget_ms: Annotated[
-        float | None, typer.Option(min=1, help="latency budget sent with every request")
-    ] = None,
+    budget_ms: MaybeBudgetOption = None,
     kind: Annotated[
         list[Kind] | None, typer.Option(help="kinds of users, repeat for several; all")
     ] = None,
@@ -130,40 +128,26 @@ def locust(
     # A bulk user acts for several people at once.
     if population < (least := BULK_PEOPLE[1] * users):
         raise typer.BadParameter(f"must be at least {least}", param_hint="--population")
-    try:
+    title = f"Locust, {shape}, {users} users"
+    with explained():
         bounds = load(slo)
         Catalogue.fetch(host)
-    except SloError as error:
-        fail(str(error), code=2)
-    except TargetError as error:
-        fail(str(error))
-    folder, recorder = begin(f"Locust, {shape}, {users} users", "locust", folder, budget_ms)
-    plan = Plan(
-        host=host,
-        users=users,
-        population=population,
-        seconds=seconds,
-        seed=seed,
-        shape=shape,
-        processes=processes,
-        budget_ms=budget_ms,
-        kinds=kind or list(Kind),
-        folder=folder,
-    )
-    try:
-        code = asyncio.run(_driven(plan, recorder))
-    finally:
-        recorder.close()
-    record = Record.load(folder)
-    summary = Summary.of(record)
-    if output is Output.JSON:
-        # Not through the console, which would wrap the line at the terminal's width.
-        typer.echo(json.dumps({"folder": str(plan.folder)} | summary.as_json()))
-    else:
-        Console().print(summary.table(f"{record.run.title} at {plan.host}, {plan.folder}"))
-    if code:
-        fail(f"Locust ended with exit code {code}")
-    tell(judge(record, bounds))
+        with recording(title, "locust", folder, budget_ms) as (folder, recorder):
+            plan = Plan(
+                host=host,
+                users=users,
+                population=population,
+                seconds=seconds,
+                seed=seed,
+                shape=shape,
+                processes=processes,
+                budget_ms=budget_ms,
+                kinds=kind or list(Kind),
+                folder=folder,
+            )
+            code = asyncio.run(_driven(plan, recorder))
+    problem = f"Locust ended with exit code {code}" if code else None
+    conclude(folder, bounds, f"{title} at {host}", output, problem=problem)
 
 
 async def _driven(plan: Plan, recorder: Recorder) -> int:

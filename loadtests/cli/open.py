@@ -13,25 +13,26 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from loadtests.cli.gate import SloOption
-from loadtests.cli.output import (
+from loadtests.cli.options import (
     DEFAULT_HOST,
+    BudgetOption,
+    FolderOption,
     HostOption,
     Output,
     OutputOption,
+    PopulationOption,
     RemoteOption,
+    SeedOption,
+    SloOption,
     checked_host,
-    fail,
-    tell,
 )
-from loadtests.cli.recording import FolderOption, begin
+from loadtests.cli.output import conclude, explained, say
+from loadtests.cli.recording import recording
 from loadtests.ramp import Ramp, Step, ramp
-from loadtests.record import Record, Recorder
+from loadtests.record import Recorder
 from loadtests.session import session
-from loadtests.slo import DEFAULT, SloError, judge, load
+from loadtests.slo import DEFAULT, load
 from loadtests.stability import PROCESS
-from loadtests.summary import Summary
-from loadtests.target import TargetError
 from loadtests.watch import listener_pid
 
 Measure = Callable[[float], Awaitable[Step]]
@@ -44,9 +45,9 @@ def open_(
     is_ramp: Annotated[
         bool, typer.Option("--ramp", help="find the saturation, and the best rate in budget")
     ] = False,
-    budget_ms: Annotated[float, typer.Option(min=1, help="of each request, and for p99")] = 50,
-    population: Annotated[int, typer.Option(min=1, help="people in all")] = 200,
-    seed: Annotated[int, typer.Option(help="seed of traffic and arrivals")] = 0,
+    budget_ms: BudgetOption = 50,
+    population: PopulationOption = 200,
+    seed: SeedOption = 0,
     folder: FolderOption = None,
     slo: SloOption = DEFAULT,
     output: OutputOption = Output.TABLE,
@@ -54,31 +55,16 @@ def open_(
 ) -> None:
     """Poisson arrivals at a fixed rate, judged; or rates that rise until it is saturated."""
     host = checked_host(host, allow_remote=allow_remote)
-    if not host.startswith("http://"):
-        raise typer.BadParameter("the open loop speaks http:// alone", param_hint="--host")
-    try:
-        bounds = load(slo)
-    except SloError as error:
-        fail(str(error), code=2)
     title = f"rates from {rate:g}/s" if is_ramp else f"open loop, {rate:g}/s"
-    folder, recorder = begin(title, "open", folder, budget_ms)
     options = {"population": population, "budget_ms": budget_ms, "seed": seed}
-    try:
-        steps = asyncio.run(_run(host, recorder, rate, seconds, is_ramp=is_ramp, **options))
-    except TargetError as error:
-        fail(str(error))
-    finally:
-        recorder.close()
-    record = Record.load(folder)
+    with explained():
+        bounds = load(slo)
+        with recording(title, "open", folder, budget_ms) as (folder, recorder):
+            steps = asyncio.run(_run(host, recorder, rate, seconds, is_ramp=is_ramp, **options))
     if is_ramp:
         _print_ramp(steps, f"{title}, {folder}", output)
-        return
-    summary = Summary.of(record)
-    if output is Output.JSON:
-        typer.echo(json.dumps({"folder": str(folder)} | summary.as_json()))
     else:
-        Console().print(summary.table(f"{title} at {host}, {folder}"))
-    tell(judge(record, bounds))
+        conclude(folder, bounds, f"{title} at {host}", output)
 
 
 async def _run(
@@ -100,10 +86,7 @@ async def _run(
 
 def progress(step: Step) -> None:
     """A line on standard error for a rate that is done."""
-    Console(stderr=True).print(
-        f"{step.rate:.1f}/s: {step.good_per_s:.1f}/s in budget, p99 {_ms(step.p99_ms)}",
-        highlight=False,
-    )
+    say(f"{step.rate:.1f}/s: {step.good_per_s:.1f}/s in budget, p99 {_ms(step.p99_ms)}")
 
 
 def _print_ramp(found: Ramp, title: str, output: Output) -> None:

@@ -1,32 +1,35 @@
 """Where a run is recorded, and what it says it was.
 
-Owns the options' defaults. Never writes more than the run's head.
+Owns the folder's default. Never writes more than the run's head.
 """
 
 import shlex
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
 
-import typer
-
-from loadtests.cli.output import fail
 from loadtests.place import commit, machine
-from loadtests.record import Recorder, RecordError, Run
+from loadtests.record import Recorder, Run
 
 RUNS = Path("runs")
 
-FolderOption = Annotated[
-    Path | None, typer.Option(help="where the run is recorded; runs/COMMAND-TIME")
-]
+
+def new_folder(name: str) -> Path:
+    return RUNS / time.strftime(f"{name}-%Y%m%d-%H%M%S")
 
 
-def begin(
+@contextmanager
+def recording(
     title: str, name: str, folder: Path | None, budget_ms: float | None
-) -> tuple[Path, Recorder]:
-    """A run in `folder`, or in a new one. Ends the command if there is a run already."""
-    folder = folder or RUNS / time.strftime(f"{name}-%Y%m%d-%H%M%S")
+) -> Iterator[tuple[Path, Recorder]]:
+    """A run in `folder`, or in a new one, until the end of the block.
+
+    Raises:
+        RecordError: there is a run already.
+    """
+    folder = folder or new_folder(name)
     run = Run(
         title=title,
         command=shlex.join(["python", "-m", "loadtests", *sys.argv[1:]]),
@@ -35,7 +38,8 @@ def begin(
         machine=machine(),
         commit=commit(),
     )
+    recorder = Recorder.begin(folder, run)
     try:
-        return folder, Recorder.begin(folder, run)
-    except RecordError as error:
-        fail(str(error), code=2)
+        yield folder, recorder
+    finally:
+        recorder.close()

@@ -4,7 +4,6 @@ Owns the options and what is printed. Never sends anything itself.
 """
 
 import asyncio
-import json
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,28 +15,28 @@ from rich.console import Console
 from rich.progress import MofNCompleteColumn, Progress
 
 from loadtests.catalogue import Catalogue
-from loadtests.cli.gate import SloOption
-from loadtests.cli.output import (
+from loadtests.cli.options import (
     DEFAULT_HOST,
+    FolderOption,
     HostOption,
+    MaybeBudgetOption,
     Output,
     OutputOption,
     RemoteOption,
+    SeedOption,
+    SloOption,
     checked_host,
-    fail,
-    tell,
 )
-from loadtests.cli.recording import FolderOption, begin
-from loadtests.record import Mark, Record, Recorder
+from loadtests.cli.output import conclude, explained, say
+from loadtests.cli.recording import recording
+from loadtests.record import Mark, Recorder
 from loadtests.replay.client import Client
-from loadtests.replay.log import Log, LogError
+from loadtests.replay.log import Log
 from loadtests.replay.offline import evaluate
 from loadtests.replay.outcome import Outcome
-from loadtests.replay.player import Pace, Player, PlayError
+from loadtests.replay.player import Pace, Player
 from loadtests.replay.result import Result
-from loadtests.slo import DEFAULT, SloError, judge, load
-from loadtests.summary import Summary
-from loadtests.target import TargetError
+from loadtests.slo import DEFAULT, load
 from loadtests.watch import watching
 
 
@@ -55,14 +54,12 @@ def replay(
     host: HostOption = DEFAULT_HOST,
     users: Annotated[int, typer.Option(min=1, help="users of the log, chosen by the seed")] = 400,
     last: Annotated[int, typer.Option(min=1, help="events of each that are played")] = 5,
-    seed: Annotated[int, typer.Option(help="of the choice of users")] = 0,
+    seed: SeedOption = 0,
     speed_up: Annotated[
         float | None, typer.Option(min=1, help="times as fast as the log; as fast as answered")
     ] = None,
     users_at_once: Annotated[int, typer.Option(min=1, help="users asked for at once")] = 8,
-    budget_ms: Annotated[
-        float | None, typer.Option(min=1, help="latency budget sent with every request")
-    ] = None,
+    budget_ms: MaybeBudgetOption = None,
     offline: Annotated[
         Path | None,
         typer.Option(help="the checkpoint that is served: HR@10 must be that of its evaluation"),
@@ -74,32 +71,18 @@ def replay(
 ) -> None:
     """Ask before each of the last events of each user, tell it after, and count the hits."""
     host = checked_host(host, allow_remote=allow_remote)
-    try:
+    options = Options(last, Pace(speed_up=speed_up, users_at_once=users_at_once), budget_ms)
+    with explained():
         bounds = load(slo)
         log = Log.read(data).of(users, seed)
         catalogue = Catalogue.fetch(host)
-    except (SloError, LogError) as error:
-        fail(str(error), code=2)
-    except TargetError as error:
-        fail(str(error))
-    title = f"replay of {data.name}, {len(log.users)} users"
-    folder, recorder = begin(title, "replay", folder, budget_ms)
-    options = Options(last, Pace(speed_up=speed_up, users_at_once=users_at_once), budget_ms)
-    try:
-        outcomes = asyncio.run(_played(host, catalogue, recorder, log, options))
+        title = f"replay of {data.name}, {len(log.users)} users"
+        with recording(title, "replay", folder, budget_ms) as (folder, recorder):
+            outcomes = asyncio.run(_played(host, catalogue, recorder, log, options))
         found = None if offline is None else evaluate(offline, data, log.users, last)
-    except LogError as error:
-        fail(str(error), code=2)
-    except PlayError as error:
-        fail(str(error))
-    finally:
-        recorder.close()
-    record = Record.load(folder)
     result = Result.of(outcomes, fingerprint=catalogue.fingerprint, offline=found)
-    _print(result, Summary.of(record), f"{title} at {host}, {folder}", output)
-    if problem := result.problem():
-        fail(problem)
-    tell(judge(record, bounds))
+    title = f"{title} at {host}"
+    conclude(folder, bounds, title, output, also=result, problem=result.problem())
 
 
 async def _played(
@@ -129,14 +112,9 @@ async def _played(
                 await player.play(steps, options.pace, played)
             except ExceptionGroup as group:
                 raise group.exceptions[0] from group
+    if player.num_told_again:
+        say(
+            f"{player.num_told_again} histories were told again, as they were not held any more: "
+            "the service's store is too small for so many users"
+        )
     return outcomes
-
-
-def _print(result: Result, summary: Summary, title: str, output: Output) -> None:
-    if output is Output.JSON:
-        # Not through the console, which would wrap the line at the terminal's width.
-        typer.echo(json.dumps(result.as_json() | summary.as_json()))
-        return
-    console = Console()
-    console.print(summary.table(title))
-    console.print(result.table())

@@ -8,7 +8,8 @@ from typing import Annotated
 
 import typer
 
-from loadtests.record import RecordError
+from loadtests.cli.output import explained, fail
+from loadtests.exits import UNUSABLE
 
 
 def report(
@@ -25,12 +26,12 @@ def report(
         from loadtests.report import measured, page
         from loadtests.report import recompute as contests
     except ModuleNotFoundError as error:
-        typer.echo(f"error: {error}; pip install 'mfalcon[load]'", err=True)
-        raise typer.Exit(2) from error
-    try:
+        fail(f"{error}; pip install 'mfalcon[load]'", code=UNUSABLE)
+    with explained():
         contest = None if recompute is None else contests.load_contest(recompute)
-        written = page.write(measured.load(runs), contest, out)
-    except (RecordError, OSError) as error:
-        typer.echo(f"error: {error}", err=True)
-        raise typer.Exit(2) from error
+        found = measured.load(runs)
+    try:
+        written = page.write(found, contest, out)
+    except OSError as error:
+        fail(str(error), code=UNUSABLE)
     typer.echo(f"{written[0]} and {len(written) - 1} pictures beside it")

@@ -39,7 +39,7 @@ class Full(Fault):
         await _tell(stage, ("maxmemory-policy", "noeviction"), ("maxmemory", "1"))
 
     async def end(self, stage: Stage) -> None:
-        await _tell(stage, ("maxmemory", "512mb"), ("maxmemory-policy", "allkeys-lru"))
+        await _tell(stage, ("maxmemory", stage.redis.memory), ("maxmemory-policy", "allkeys-lru"))
 
 
 class Flushed(Again):

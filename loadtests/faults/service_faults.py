@@ -88,7 +88,10 @@ def _preload() -> str:
 
 
 class ServiceKilled(Fault):
-    """kill -9 as a write is on its way: its half has come to Redis, or all of it and no answer."""
+    """kill -9 as a write is on its way: its half has come to Redis, or all of it and no answer.
+
+    It leaves a service that never warmed up, so it is the last fault.
+    """
 
     name = "service-killed"
     expectation = "no 5xx while it is up, right scores, no acknowledged event lost"
@@ -114,9 +117,6 @@ class ServiceKilled(Fault):
         if lost:
             course.failures.append(f"{lost} acknowledged events are lost")
         return course
-
-    async def restore(self, stage: Stage) -> None:
-        await stage.start_service()
 
 
 def lost_events(host: str, product: Product) -> tuple[int, int]:

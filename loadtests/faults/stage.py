@@ -14,6 +14,7 @@ from loadtests.catalogue import Catalogue
 from loadtests.faults.product import Product
 from loadtests.faults.proxy import Proxy
 from loadtests.openloop import OpenLoop
+from loadtests.others import Others
 from loadtests.record import Recorder, Sample
 from loadtests.servers import Redis, Service
 from loadtests.stability import PROCESS
@@ -51,6 +52,10 @@ class Stage:
     began_s: float
     processes: dict[str, int]
     samples: list[Sample] = field(default_factory=list)
+    others: Others = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.others = Others(self.began_s)
 
     def now_s(self) -> float:
         return time.perf_counter() - self.began_s
@@ -114,13 +119,17 @@ async def staged(
     always = ("--store", store, "--threads", "1", "--log-format", "json")
     service = Service(folder, PROCESS, (*always, *flags))
     stage = Stage(plan, folder, redis, proxy, service, recorder, began_s, processes={})
-    watching = asyncio.create_task(watch(stage.processes, recorder, began_s))
+    watching = [
+        asyncio.create_task(watch(stage.processes, recorder, began_s)),
+        asyncio.create_task(stage.others.watch()),
+    ]
     try:
         await stage.start_redis()
         await stage.start_service()
         yield stage
     finally:
-        watching.cancel()
+        for task in watching:
+            task.cancel()
         service.kill()
         redis.kill()
         await proxy.close()

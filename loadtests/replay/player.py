@@ -56,6 +56,8 @@ class Player:
         # All that are scored are asked for: the list comes by value, and a rank is by retrieval.
         self._num_results = catalogue.retrieval_candidates or USUAL_RETRIEVED
         self._most_events = catalogue.max_events or _MOST_EVENTS
+        self.num_told_again = 0
+        """Histories of which the service held less than it was told."""
 
     async def tell_past(self, num_last: int, users_at_once: int) -> None:
         """Bring the service's histories to where the steps begin; not recorded.
@@ -130,6 +132,7 @@ class Player:
         visit = Visit(user=user, kind="recommend", path="/recommend", body=body, people=())
         answer, told = await self._client.record(visit, due_s)
         if HISTORY_INCOMPLETE in answer.degraded:
+            self.num_told_again += 1
             await self._tell_whole(step.user, step.num_past, self._client.record)
             _, told = await self._client.record(visit)
         items: list[dict[str, Any]] = told.get("items", [])

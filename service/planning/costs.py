@@ -62,14 +62,13 @@ class Costs:
     loop_ms: float  # of the event loop, which does one thing at a time, for a request
     aside_ms: float  # of it, beside the engine: what is stored while candidates are scored
     beyond_ms: float  # of a request alone that keeps neither busy: network, threads waking up
-    encode_contention: float  # how much longer it and the event loop take while both are at work
-    score_contention: float  # the same while candidates are scored, which leaves the interpreter
     device_bytes: int  # of a state as tensors
     redis: Redis
     noise: list[tuple[float, float, float]]
-    """Of requests that found the engine free: when they came, in seconds; the engine's time over
-    its median; and milliseconds of the rest beyond its median. They tell how uneven the machine is,
-    and for how long: one that is slow for a second makes a queue, a slow request does not."""
+    """Of requests of a light load: when they came, in seconds; the engine's time over the usual;
+    and milliseconds of the rest, beside waiting for the engine, beyond the usual. They tell how
+    uneven the machine is, and for how long: one that is slow for a second makes a queue, a slow
+    request does not."""
     peak_per_s: float  # answered to clients that wait
     waited_for_cores: float  # seconds that the event loop was kept waiting, for each it ran
     machine: dict[str, Any]

@@ -1,40 +1,32 @@
 """Owns the costs of a replica here, from what was seen of the service under two loads.
 
-A light load, of which the requests that found the engine free count, tells what one takes and how
-evenly; clients that ask again at once tell how much is answered at most, and so what engine and
-event loop cost each other.
-What the engine's calls cost by their sizes is known by then (`engine_costs.py`).
+A light load tells what a request takes, by those that found the engine free, and how evenly, by
+all. What the engine's calls cost by their sizes is known by then (`engine_costs.py`).
 """
 
 import asyncio
 import statistics
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from cache import RedisStore
 from model.engine.encoder import EncodeJob
 from model.engine.engine import Engine
 from model.history import Event, History
-from service.batch import Work
 from service.benchmark.load.traffic import Plan, visitors
 from service.codec import StateCodec
 from service.planning.costs import Costs, Redis
 from service.planning.costs import Engine as EngineCosts
-from service.planning.observe import CLIENTS, Observations, Observed, waited_for_cores
+from service.planning.observe import Observations, Observed, waited_for_cores
 from service.planning.rig import Rig
-from service.planning.simulation import Outcome, saturate
 from service.settings import Settings
-
-_ANSWERS = 1500
-"""Of a simulated load."""
 
 _WAKING = 2
 """Times the usual wait for the engine's thread; who waits longer waits for others."""
 
 _LEAST_AT_ONCE = 20
-_CONTENTION = (-0.5, 4.0)
 
 
 def costs_of(
@@ -55,12 +47,12 @@ def costs_of(
     codec = StateCodec(rig.checkpoint.config, rig.checkpoint.digests().fingerprint, engine.pool)
     both = (observations.full, observations.light)
     loop_ms = 1000 * statistics.mean(map(_loop_s, both))
-    at_once = served_at_once([each.load for each in observations.light])
-    engine_ms = [each.encode_ms + each.score_ms for each in at_once]
-    usual_ms = statistics.median(engine_ms)
+    answered = served([each.load for each in observations.light])
+    at_once = [each for each in answered if each.is_at_once]
+    usual_ms = statistics.median(each.engine_ms for each in at_once)
     usual_rest_ms = statistics.median(each.rest_ms for each in at_once)
     num_light = sum(each.num_answers for each in observations.light)
-    costs = Costs(
+    return Costs(
         checkpoint=rig.checkpoint.name,
         num_events=rig.plan.num_events,
         window_capacity=window.capacity,
@@ -73,8 +65,6 @@ def costs_of(
         loop_ms=loop_ms,
         aside_ms=max(loop_ms - usual_rest_ms, 0.0),
         beyond_ms=max(usual_rest_ms - loop_ms, 0.0),
-        encode_contention=0.0,
-        score_contention=0.0,
         device_bytes=_state_bytes(engine, rig.plan),
         redis=Redis(
             state_bytes=codec.cost(rig.plan.num_events)[1],
@@ -84,80 +74,63 @@ def costs_of(
             received_bytes=sum(each.redis_sent for each in observations.light) / num_light,
         ),
         noise=[
-            (each.at_s, ms / usual_ms, each.rest_ms - usual_rest_ms)
-            for ms, each in zip(engine_ms, at_once, strict=True)
+            (each.at_s, each.engine_ms / usual_ms, each.rest_ms - usual_rest_ms)
+            for each in answered
         ],
         peak_per_s=statistics.median(each.per_s for each in observations.full),
         waited_for_cores=max(map(waited_for_cores, both)),
         machine=machine,
     )
-    encodes_ms = [ms for each in observations.full for ms in each.load["stages_ms"]["encode"]]
-    return with_contention(costs, statistics.mean(encodes_ms))
 
 
 @dataclass(frozen=True, slots=True)
-class AtOnce:
-    """A request that found the engine free, and when it was due; `rest_ms` is beside the engine."""
+class Served:
+    """A request, and when it was due; `rest_ms` is beside the engine and the wait for it."""
 
     at_s: float
     encode_ms: float
     score_ms: float
     rest_ms: float
+    is_at_once: bool  # it found the engine free
+
+    @property
+    def engine_ms(self) -> float:
+        return self.encode_ms + self.score_ms
 
 
-def served_at_once(loads: Sequence[dict[str, Any]]) -> list[AtOnce]:
+def served(loads: Sequence[dict[str, Any]]) -> list[Served]:
     """In order of time, the loads one after another.
 
     Raises:
-        RuntimeError: too few.
+        RuntimeError: too few found the engine free.
     """
     found, began_s = [], 0.0
     for load in loads:
-        found += [_at_once(load, place, began_s) for place in places_at_once(load)]
+        found += _served(load, began_s)
         began_s += load["elapsed_s"]
-    if len(found) < _LEAST_AT_ONCE:
+    if sum(each.is_at_once for each in found) < _LEAST_AT_ONCE:
         raise RuntimeError("too few requests found the engine free; raise --seconds")
     return found
 
 
-def places_at_once(load: dict[str, Any]) -> list[int]:
-    """Of the answers that found the engine free, in order of time: the wait for its thread to wake
-    up is about the same for all of them. To leave out all that met another anywhere would leave
-    out the slow ones first, since they meet the most."""
-    queue_ms = load["stages_ms"]["queue"]
-    most_ms = _WAKING * statistics.median(queue_ms)
-    places = [place for place, ms in enumerate(queue_ms) if ms <= most_ms]
-    return sorted(places, key=lambda place: load["due_s"][place])
-
-
-def _at_once(load: dict[str, Any], place: int, began_s: float) -> AtOnce:
+def _served(load: dict[str, Any], began_s: float) -> list[Served]:
+    """Who waits about as usual for the engine waits for its thread to wake up: that is part of
+    what a request takes. The rest of a longer wait is for others."""
     stages = load["stages_ms"]
-    encode_ms, score_ms = stages["encode"][place], stages["score"][place]
-    rest_ms = load["latencies_ms"][place] - encode_ms - score_ms
-    return AtOnce(began_s + load["due_s"][place], encode_ms, score_ms, rest_ms)
-
-
-def with_contention(costs: Costs, encode_ms: float) -> Costs:
-    """With that of encoding with which it takes waiting clients as long as was measured, and that
-    of scoring with which as much is answered."""
-    work = Work(2, costs.num_candidates)
-
-    def full(encode: float, score: float) -> Outcome:
-        changed = replace(costs, encode_contention=encode, score_contention=score)
-        return saturate(changed, work, CLIENTS, _ANSWERS)
-
-    encode = _least(lambda it: full(it, it).mean_encode_ms >= encode_ms)
-    score = _least(lambda it: full(encode, it).whole_per_s <= costs.peak_per_s)
-    return replace(costs, encode_contention=encode, score_contention=score)
-
-
-def _least(is_enough: Callable[[float], bool]) -> float:
-    """The least contention with which something that grows with it is enough."""
-    low, high = _CONTENTION
-    for _ in range(10):
-        middle = (low + high) / 2
-        low, high = (low, middle) if is_enough(middle) else (middle, high)
-    return (low + high) / 2
+    usual_ms = statistics.median(stages["queue"])
+    columns = (load["due_s"], load["latencies_ms"], stages["queue"], stages["encode"])
+    return [
+        Served(
+            at_s=began_s + due_s,
+            encode_ms=encode_ms,
+            score_ms=score_ms,
+            rest_ms=whole_ms - encode_ms - score_ms - max(queue_ms - usual_ms, 0.0),
+            is_at_once=queue_ms <= _WAKING * usual_ms,
+        )
+        for due_s, whole_ms, queue_ms, encode_ms, score_ms in sorted(
+            zip(*columns, stages["score"], strict=True)
+        )
+    ]
 
 
 def _loop_s(loads: Sequence[Observed]) -> float:
@@ -166,7 +139,7 @@ def _loop_s(loads: Sequence[Observed]) -> float:
 
 
 def _as_in_service(
-    passes: EngineCosts, plan: Plan, microbatch: int, at_once: Sequence[AtOnce]
+    passes: EngineCosts, plan: Plan, microbatch: int, at_once: Sequence[Served]
 ) -> EngineCosts:
     """With all that the service's batches do beside the engine's calls, as single requests tell."""
     encode_ms = statistics.median(each.encode_ms for each in at_once)

@@ -16,6 +16,10 @@ CLIENTS = 8
 LIGHT = 0.25
 """Of the most that is answered; most requests find the engine free."""
 
+_STARVED = 1.0
+"""Seconds that the event loop waited for a core for each that it ran: more than the service's own
+threads, its Redis and its client keep it waiting, so other programs had the cores."""
+
 _LIGHT_LASTS = 2
 """Times as long as the others: it has the fewest requests."""
 
@@ -38,15 +42,20 @@ class Observed:
     def per_s(self) -> float:
         return self.num_answers / float(self.load["elapsed_s"])
 
+    @property
+    def is_starved(self) -> bool:
+        """Whether it tells more of other programs than of the service."""
+        return self.waited_s > _STARVED * self.loop_s
+
 
 @dataclass(frozen=True, slots=True)
 class Observations:
-    """Of each kind of load, one a round."""
+    """Of each kind of load, one a round, but for those in which other programs had the cores."""
 
     full: list[Observed]  # clients that wait
     light: list[Observed]
-    others: dict[float, list[Observed]]  # by the share of `peak_per_s` that came
-    peak_per_s: float  # answered to clients that wait, before the rounds
+    others: dict[float, list[Observed]]  # by the share of the most that came
+    num_starved: int  # left out
 
 
 def observe(
@@ -55,7 +64,8 @@ def observe(
     """Each load for `seconds` a round, the light one longer.
 
     Raises:
-        RuntimeError: a process ended, or nothing was answered.
+        RuntimeError: a process ended, nothing was answered, or other programs had the cores in all
+            rounds of a load.
     """
     on_turn("warming up", 0, 1)
     rig.closed_load(CLIENTS, seconds / 2)
@@ -68,8 +78,18 @@ def observe(
     found = take_turns(
         {name: turns[share] for name, share in by_name.items()}, rounds=rounds, on_turn=on_turn
     )
-    by_share = {share: found[name] for name, share in by_name.items()}
-    return Observations(by_share.pop(0.0), by_share.pop(LIGHT), by_share, peak_per_s)
+    by_share = {share: _undisturbed(name, found[name]) for name, share in by_name.items()}
+    num_starved = rounds * len(by_share) - sum(map(len, by_share.values()))
+    return Observations(by_share.pop(0.0), by_share.pop(LIGHT), by_share, num_starved)
+
+
+def _undisturbed(name: str, loads: Sequence[Observed]) -> list[Observed]:
+    kept = [each for each in loads if not each.is_starved]
+    if not kept:
+        raise RuntimeError(
+            f"other programs had the cores in all rounds of {name}: stop them, or raise --rounds"
+        )
+    return kept
 
 
 def _observed(rig: Rig, load: Any, much: float, seconds: float) -> Observed:

@@ -8,17 +8,23 @@ time.
 """
 
 import heapq
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import count
+from random import Random
+from typing import Final
 
 from service.batch import Batch, Bounds, Pace, Work
 from service.deadline import Deadline
 from service.fair_queue import FairQueue
 from service.keys import ANONYMOUS
 from service.planning.costs import Costs
+from service.scheduler import late_s
+
+_ALIKE_S: Final = 0.5
+"""Requests that came within so long of each other met a machine that was as uneven."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +61,6 @@ class Outcome:
     engine_busy: float  # share of the time
     loop_busy: float
     mean_batch: float
-    mean_encode_ms: float  # of the pass that a request was in
 
     @property
     def num_asked(self) -> int:
@@ -70,9 +75,14 @@ class Outcome:
         return sum(ms <= budget_ms for ms in self.latencies_ms) / max(self.num_asked, 1)
 
 
-def simulate(costs: Costs, asked: Sequence[Asked], budget_ms: float) -> Outcome:
-    """Requests in order of time; what was asked is followed to its end."""
-    replica = _Replica(costs, budget_ms)
+def simulate(
+    costs: Costs, asked: Sequence[Asked], budget_ms: float, *, noise_from_s: float = 0.0
+) -> Outcome:
+    """Requests in order of time; what was asked is followed to its end.
+
+    `noise_from_s`: when, of the time in which noise was measured, the simulation begins.
+    """
+    replica = _Replica(costs, budget_ms, noise_from_s)
     for each in asked:
         replica.at(each.at_s, lambda each=each: replica.arrive(each))  # type: ignore[misc]
     replica.run()
@@ -95,36 +105,45 @@ def saturate(costs: Costs, work: Work, clients: int, num_answers: int) -> Outcom
 
 
 class _Server:
-    """One thing after another; `left_s` of the first, at full speed."""
+    """One thing after another; `left_s` of the first."""
 
     def __init__(self) -> None:
         self.left_s: float | None = None
         self.busy_s = 0.0
 
-    def advance(self, seconds: float, speed: float) -> None:
+    def advance(self, seconds: float) -> None:
         if self.left_s is not None:
-            self.left_s = max(0.0, self.left_s - seconds * speed)
+            self.left_s = max(0.0, self.left_s - seconds)
             self.busy_s += seconds
 
 
 class _Noise:
-    """How uneven the machine is, as it was when it was measured, over and over."""
+    """How uneven the machine is, as it was when it was measured, over and over.
 
-    def __init__(self, costs: Costs) -> None:
-        self._samples = costs.noise
+    Each request draws what one of those of about that time met. A moment that one request met is
+    not to last until the next was measured: as more come, more would meet it.
+    """
+
+    def __init__(self, costs: Costs, from_s: float) -> None:
+        self._samples, self._from_s, self._draw = costs.noise, from_s, Random(0)
         self._times_s = [at_s for at_s, _, _ in costs.noise]
 
     def at(self, now_s: float) -> tuple[float, float]:
         """The engine's slowness, and milliseconds that the rest takes longer."""
-        place = bisect_right(self._times_s, now_s % (self._times_s[-1] or 1.0))
-        _, slowness, more_ms = self._samples[max(place - 1, 0)]
+        times_s = self._times_s
+        at_s = (self._from_s + now_s) % (times_s[-1] or 1.0)
+        first = bisect_left(times_s, at_s - _ALIKE_S)
+        after = bisect_right(times_s, at_s + _ALIKE_S)
+        # Where nobody came for longer, the last before.
+        place = self._draw.randrange(min(first, max(after - 1, 0)), max(after, 1))
+        _, slowness, more_ms = self._samples[place]
         return slowness, more_ms
 
 
 class _Replica:
     """The clock, both servers, and the queues before them."""
 
-    def __init__(self, costs: Costs, budget_ms: float) -> None:
+    def __init__(self, costs: Costs, budget_ms: float, noise_from_s: float = 0.0) -> None:
         self._costs, self._budget_s = costs, budget_ms / 1000
         self._bounds = Bounds(encode_rows=costs.microbatch, num_rows=costs.batch_rows)
         self._pace, self._queue = Pace(), FairQueue[_Request]()
@@ -133,8 +152,7 @@ class _Replica:
         self._steps = self._batches()
         self._free_s = 0.0
         self._timers: list[tuple[float, int, Callable[[], None]]] = []
-        self._order, self._noise = count(), _Noise(costs)
-        self._contention = self._encode_s = 0.0
+        self._order, self._noise = count(), _Noise(costs, noise_from_s)
         self._num_batches = self._num_batched = self._num_refused = self._num_cut = 0
         self.now_s = 0.0
         self.latencies_ms: list[float] = []
@@ -147,17 +165,15 @@ class _Replica:
         """Until nothing is left to happen."""
         loop, engine, timers = self._loop, self._engine, self._timers
         while True:
-            both = loop.left_s is not None and engine.left_s is not None
-            speed = 1 / (1 + self._contention) if both else 1.0
-            nexts = [left / speed for each in (loop, engine) if (left := each.left_s) is not None]
+            nexts = [each.left_s for each in (loop, engine) if each.left_s is not None]
             if timers:
                 nexts.append(timers[0][0] - self.now_s)
             if not nexts:
                 return
             step_s = max(0.0, min(nexts))
             self.now_s += step_s
-            loop.advance(step_s, speed)
-            engine.advance(step_s, speed)
+            loop.advance(step_s)
+            engine.advance(step_s)
             if loop.left_s is not None and loop.left_s <= 1e-12:
                 self._end_of_loop_step()
             elif engine.left_s is not None and engine.left_s <= 1e-12:
@@ -166,14 +182,19 @@ class _Replica:
                 heapq.heappop(timers)[2]()
 
     def arrive(self, asked: Asked) -> None:
-        """On its way: half of what is beyond both servers passes before, half after."""
+        """On its way: half of what is beyond both servers passes before, half after.
+
+        Half of what is uneven keeps the event loop busy, as where another program has its core;
+        half only delays the request, as where its client is late.
+        """
         costs = self._costs
         slowness, more_ms = self._noise.at(self.now_s)
-        path_s = max(costs.path_ms + more_ms, costs.path_ms / 2) / 1000
+        path_s = max(costs.path_ms + more_ms / 2, costs.path_ms / 2) / 1000
+        before_s = max(costs.beyond_ms + more_ms, 0.0) / 2000
         request = _Request(asked, Deadline(asked.at_s + self._budget_s), slowness, path_s)
         fetch_s = costs.redis.fetch_ms / 1000 if asked.is_fetched else 0.0
         self.at(
-            self.now_s + costs.beyond_ms / 2000,
+            self.now_s + before_s,
             lambda: self._on_loop(path_s / 2 + fetch_s, lambda: self._submit(request)),
         )
 
@@ -202,8 +223,8 @@ class _Replica:
         left_s = request.deadline.at_s - self.now_s
         rest_s = max(0.0, self._free_s - self.now_s) if self._engine.left_s is not None else 0.0
         wait_s = rest_s + self._queue.ahead_s(ANONYMOUS)
-        need_s = min(self._pace.seconds(request.asked.work), left_s / 2)
-        return wait_s > 0 and left_s > 0 and wait_s + need_s > left_s
+        need_s = self._pace.seconds(request.asked.work)
+        return wait_s > 0 and left_s > 0 and late_s(wait_s, need_s, left_s) > 0
 
     def _next_engine_step(self) -> None:
         self._engine.left_s = next(self._steps)
@@ -239,9 +260,8 @@ class _Replica:
     def _encode(self, requests: Sequence[_Request]) -> Iterator[float]:
         num_rows = sum(request.asked.work.num_events for request in requests)
         slowness = sum(request.slowness for request in requests) / len(requests)
-        began_s, self._contention = self.now_s, self._costs.encode_contention
+        began_s = self.now_s
         yield slowness * self._costs.engine.encode_ms(len(requests), num_rows) / 1000
-        self._encode_s += len(requests) * (self.now_s - began_s)
         paid_rows = sum(request.asked.work.encode_rows for request in requests)
         self._pace.encoded(paid_rows, self.now_s - began_s)
         if aside_s := self._costs.aside_ms / 1000:
@@ -259,7 +279,7 @@ class _Replica:
                 request.num_left -= part
                 chosen.append(request)
         slowness = sum(request.slowness for request in chosen) / len(chosen)
-        began_s, self._contention = self.now_s, self._costs.score_contention
+        began_s = self.now_s
         yield slowness * self._costs.engine.score_ms(size - room) / 1000
         self._pace.scored(size - room, self.now_s - began_s)
 
@@ -293,5 +313,4 @@ class _Replica:
             engine_busy=self._engine.busy_s / elapsed_s,
             loop_busy=self._loop.busy_s / elapsed_s,
             mean_batch=self._num_batched / max(self._num_batches, 1),
-            mean_encode_ms=1000 * self._encode_s / max(self._num_batched, 1),
         )

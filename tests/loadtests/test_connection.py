@@ -1,14 +1,20 @@
 import asyncio
+import ssl
+from pathlib import Path
 
 import pytest
 
+from loadtests import connection
 from loadtests.connection import Connections
+from tests.certificates import make_certificates
 
 pytestmark = pytest.mark.anyio
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n%b\r\n{}"
 
 
-async def served(answers: list[bytes]) -> tuple[list[object], int]:
+async def served(
+    answers: list[bytes], tls: ssl.SSLContext | None = None
+) -> tuple[list[object], int]:
     """What came of a request for each answer, and how many connections there were."""
     num_connections, heads = 0, []
 
@@ -24,9 +30,10 @@ async def served(answers: list[bytes]) -> tuple[list[object], int]:
             writer.write(answers.pop(0))
         writer.close()
 
-    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=tls)
     async with server:
-        url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        port = server.sockets[0].getsockname()[1]
+        url = f"https://localhost:{port}" if tls else f"http://127.0.0.1:{port}"
         connections = Connections(url, {"X-Test": "yes"})
         results: list[object] = []
         for _ in range(len(answers)):
@@ -35,7 +42,7 @@ async def served(answers: list[bytes]) -> tuple[list[object], int]:
             except (OSError, EOFError, ValueError) as error:
                 results.append(type(error))
         connections.close()
-    assert all(b"\r\nX-Test: yes\r\n" in head and b"\r\nHost: 127.0.0.1:" in head for head in heads)
+    assert all(b"\r\nX-Test: yes\r\n" in head and b"\r\nHost: " in head for head in heads)
     return results, num_connections
 
 
@@ -57,3 +64,14 @@ async def test_half_an_answer_is_none() -> None:
 async def test_an_answer_without_a_length_is_none() -> None:
     results, _ = await served([b"HTTP/1.1 200 OK\r\n\r\n{}", OK % b""])
     assert results == [ValueError, (200, b"{}")]
+
+
+async def test_a_certificate_has_to_be_trusted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = make_certificates(tmp_path)
+    for authority, expected in ((made.authority, (200, b"{}")), (made.stranger, None)):
+        trusted = ssl.create_default_context(cafile=authority)
+        monkeypatch.setattr(connection, "_trusted", lambda trusted=trusted: trusted)
+        results, _ = await served([OK % b""], made.server_context())
+        assert results == [expected or ssl.SSLCertVerificationError]

@@ -4,7 +4,7 @@ import pytest
 
 from loadtests.record import Record
 from loadtests.slo import DEFAULT, SloError, judge, load
-from tests.loadtests.records import make_record, make_sample
+from tests.loadtests.records import MIB, make_reading, make_record, make_sample
 
 
 def told(tmp_path: Path, record: Record, text: str) -> list[str]:
@@ -40,6 +40,24 @@ def test_what_must_be_measured_fails_where_it_was_not(tmp_path: Path) -> None:
     assert told(tmp_path, RECORD, text) == [
         SENT,
         "FAIL  run.memory_growth: not measured, wanted <= 0.01",
+    ]
+
+
+def test_what_a_load_test_that_stood_still_broke_is_void(tmp_path: Path) -> None:
+    text = """
+    [recommend]
+    p99_ms = "<= 15"
+    p50_ms = "<= 14"
+    [run]
+    memory_growth = "<= 0.01"
+    """
+    readings = [make_reading(at_s, resident_bytes=(100 + at_s) * MIB) for at_s in (0, 1, 4, 5, 6)]
+    record = make_record(RECORD.samples, readings=readings)
+    assert told(tmp_path, record, text) == [
+        SENT,
+        "void  recommend.p99_ms: 19, wanted <= 15; the load test itself stood still for 2.0 s",
+        "pass  recommend.p50_ms: 14, wanted <= 14",
+        "FAIL  run.memory_growth: 0.0495, wanted <= 0.01",
     ]
 
 

@@ -1,14 +1,21 @@
 """Real servers, for seconds; what grows is not judged here."""
 
 import time
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
 
 from loadtests import soak
-from loadtests.ramp import Step
+from loadtests.ramp import Ramp, Step
 from loadtests.record import Record, Recorder, Run
 from tests.redis_server import NO_SERVER, own_server
+
+Measure = Callable[[float], Awaitable[Step]]
+
+
+async def two_rates(measure: Measure, *, first_rate: float, budget_ms: float) -> Ramp:
+    return Ramp([await measure(4 * first_rate), await measure(first_rate)], budget_ms)
 
 
 @pytest.mark.anyio
@@ -18,9 +25,9 @@ async def test_a_share_of_the_saturation_is_offered(
     if own_server() is None:
         pytest.skip(NO_SERVER)
     monkeypatch.setattr(soak, "STEP_S", 0.5)
-    monkeypatch.setattr(soak, "PHASE_S", 1.0)
-    monkeypatch.setattr(soak, "FIRST_RATE", 40.0)
-    plan = soak.Plan(seconds=2.0, share=0.25, budget_ms=500, population=40, seed=1)
+    monkeypatch.setattr(soak, "PHASE_S", 0.5)
+    monkeypatch.setattr(soak, "ramp", two_rates)
+    plan = soak.Plan(seconds=1.0, share=0.25, budget_ms=500, population=40, seed=1)
     recorder = Recorder.begin(tmp_path / "run", Run(title="t", command="c", began=time.time()))
     steps: list[Step] = []
     await soak.soak(plan, tmp_path, recorder, steps.append)

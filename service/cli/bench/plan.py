@@ -31,7 +31,7 @@ def planned(
     All loads take turns. Requests come at random times, the same in the simulation. Ratios are
     predicted over measured.
     """
-    from service.planning.check import SHARES, checked
+    from service.planning.check import SHARES, checked, peak
 
     costs, seen = measured(
         Traffic(history_events=history_events, candidates=candidates),
@@ -43,14 +43,18 @@ def planned(
         seed=seed,
     )
     found = [checked(costs, share, loads) for share, loads in seen.others.items()]
+    most = peak(costs)
     if output == "json":
-        print_json({"rates": [asdict(each) | _ratios(each) for each in found]} | where())
+        rates = [asdict(each) | _ratios(each) for each in found]
+        facts = {"rates": rates, "peak": asdict(most), "loads_left_out": seen.num_starved}
+        print_json(facts | where())
         return
     rows = [
         [f"{each.offered_per_s:.0f}/s: {one.name}", *_cells(one.predicted, one.measured, one.ratio)]
         for each in found
         for one in each.figures
     ]
+    rows.append(["at most: answers/s", *_cells(most.predicted, most.measured, most.ratio)])
     print_table(
         f"{costs.checkpoint}: {costs.num_events} events, {costs.num_candidates} candidates; at "
         + " and ".join(f"{each.of_peak:.0%}" for each in found)
@@ -60,9 +64,9 @@ def planned(
     )
     kept = max(each.waited_for_cores for each in found)
     say(
-        f"the event loop was kept waiting for a core {kept:.2f} s for each second it ran; much "
-        f"more than in the fit ({costs.waited_for_cores:.2f}) is other programs' work\n"
-        f"{machine_line()}"
+        f"the event loop was kept waiting for a core {kept:.2f} s for each second it ran, "
+        f"{costs.waited_for_cores:.2f} in the fit; {seen.num_starved} loads are left out, in which "
+        f"other programs had the cores\n{machine_line()}"
     )
 
 

@@ -29,7 +29,7 @@ CALM = [sample(5 + number / 10) for number in range(200)]
 
 
 def failures(*more: Sample, course: Course = COURSE) -> list[str]:
-    return judge(Harm(), course, [*CALM, *more], BUDGET_MS).failures
+    return judge(Harm(), course, [*CALM, *more], BUDGET_MS, others=0.0).failures
 
 
 def test_nothing_seen_of_a_fault_holds() -> None:
@@ -51,10 +51,21 @@ def test_the_budget_is_for_all_but_a_hundredth() -> None:
     assert failures(*slow) == ["p99 is beyond 100 ms"]
 
 
-def test_a_machine_that_was_too_busy_before_is_told() -> None:
-    found = failures(*[sample(at_s, latency_ms=500.0) for at_s in (8.0, 9.0, 15.0, 15.1)])
-    assert found[0] == "p99 is beyond 100 ms"
-    assert "too busy" in found[1]
+def test_lateness_while_others_took_the_processor_is_not_judged() -> None:
+    late = [*CALM, *[sample(at_s, latency_ms=500.0) for at_s in (15.0, 15.1)]]
+    found = judge(Harm(), COURSE, late, BUDGET_MS, others=0.5)
+    assert not found.is_judged
+    assert found.word == (
+        "not judged: p99 is beyond 100 ms; but others took 50% of the processor time in a second"
+    )
+    assert judge(Harm(), COURSE, CALM, BUDGET_MS, others=0.5).word == "holds"
+
+
+def test_what_is_wrong_has_no_excuse() -> None:
+    wrong = [*CALM, *[sample(15.0, latency_ms=500.0, status=500) for _ in range(2)]]
+    found = judge(Harm(), COURSE, wrong, BUDGET_MS, others=0.9)
+    assert found.is_judged
+    assert found.word == "fails: answered 500"
 
 
 def met(*times_s: float) -> list[Sample]:

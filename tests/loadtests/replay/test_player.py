@@ -58,12 +58,13 @@ def recorder(tmp_path: Path) -> Iterator[Recorder]:
     made.close()
 
 
-async def played(service: ForgetfulService) -> list[Outcome]:
+async def played(service: ForgetfulService, num_told_again: int = 0) -> list[Outcome]:
     outcomes: list[Outcome] = []
     player = Player(service, CATALOGUE, LOG, "run")
     async with service:
         await player.tell_past(2, 1)
         await player.play(LOG.steps(2), PACE, outcomes.append)
+    assert player.num_told_again == num_told_again
     return outcomes
 
 
@@ -83,7 +84,7 @@ async def test_each_event_is_asked_for_before_it_is_told(
 @pytest.mark.parametrize("loses_at", range(3, 9))
 async def test_what_the_service_has_lost_is_told_again(recorder: Recorder, loses_at: int) -> None:
     service = ForgetfulService(recorder, loses_at=loses_at)
-    await played(service)
+    await played(service, num_told_again=int(loses_at < 8))  # the last is the last event
     assert set(service.asked_of) == {4, 5}
     assert len(service.asked_of) == 4
 

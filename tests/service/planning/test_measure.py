@@ -1,20 +1,19 @@
 """Costs are fitted to what was timed, kept in a file and read back; the commands print plans."""
 
 import json
-from dataclasses import replace
+import math
 from pathlib import Path
 from typing import Any
 
 import pytest
 from typer.testing import CliRunner
 
-from service.batch import Work
 from service.cli.main import app
+from service.cli.plan import measured
 from service.planning.costs import Costs, CostsError
 from service.planning.engine_costs import fitted
-from service.planning.measure import places_at_once, served_at_once, with_contention
-from service.planning.observe import CLIENTS
-from service.planning.simulation import saturate
+from service.planning.measure import served
+from service.planning.observe import Observations
 from tests.service.planning.made_up import COSTS
 from tests.service.test_cli import MACHINE
 
@@ -47,26 +46,18 @@ def test_costs_are_fitted_and_never_below_nothing() -> None:
     assert 3 < falling[0] < 5
 
 
-def test_requests_that_waited_for_others_are_left_out() -> None:
+def test_waiting_for_others_is_not_what_a_request_takes() -> None:
     stages = {"queue": [0.2, 0.3, 5.0, 0.2], "encode": [1.0] * 4, "score": [4.0, 4.0, 4.0, 5.0]}
     due_s, latencies_ms = [0.0, 2.0, 1.0, 0.5], [8.0, 9.0, 20.0, 9.0]
     load = {"due_s": due_s, "latencies_ms": latencies_ms, "stages_ms": stages, "elapsed_s": 3.0}
-    assert places_at_once(load) == [0, 3, 1]
-    found = served_at_once([load] * 10)
-    assert [each.at_s for each in found[:4]] == [0.0, 0.5, 2.0, 3.0]
-    assert [each.rest_ms for each in found[:3]] == [3.0, 3.0, 4.0]
+    found = served([load] * 10)
+    assert [each.at_s for each in found[:5]] == [0.0, 0.5, 1.0, 2.0, 3.0]
+    assert [each.is_at_once for each in found[:4]] == [True, True, False, True]
+    assert [each.engine_ms for each in found[:4]] == [5.0, 6.0, 5.0, 5.0]
+    # The usual wait is a quarter of a millisecond: the engine's thread wakes up.
+    assert [each.rest_ms for each in found[:4]] == pytest.approx([3.0, 3.0, 10.25, 3.95])
     with pytest.raises(RuntimeError, match="engine free"):
-        served_at_once([load])
-
-
-def test_contention_is_what_explains_waiting_clients() -> None:
-    work = Work(2, COSTS.num_candidates)
-    right = replace(COSTS, encode_contention=0.8, score_contention=0.3)
-    measured = saturate(right, work, CLIENTS, 1500)
-    unknown = replace(COSTS, peak_per_s=measured.whole_per_s)
-    found = saturate(with_contention(unknown, measured.mean_encode_ms), work, CLIENTS, 1500)
-    assert found.whole_per_s == pytest.approx(measured.whole_per_s, rel=0.03)
-    assert found.mean_encode_ms == pytest.approx(measured.mean_encode_ms, rel=0.15)
+        served([load])
 
 
 def test_a_plan_is_printed_from_costs_and_a_file_of_traffic(tmp_path: Path) -> None:
@@ -108,7 +99,16 @@ def test_a_service_is_measured_and_predicted(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("service.planning.measure._LEAST_AT_ONCE", 1)
-    monkeypatch.setattr("service.planning.measure._ANSWERS", 200)
+    monkeypatch.setattr("service.planning.observe._STARVED", math.inf)
+    seen: list[tuple[Costs, Observations]] = []
+
+    def once(*arguments: Any, **options: Any) -> tuple[Costs, Observations]:
+        if not seen:
+            seen.append(measured(*arguments, **options))
+        return seen[0]
+
+    monkeypatch.setattr("service.cli.bench.plan.measured", once)
+    monkeypatch.setattr("service.cli.plan.measured", once)
     sizes: tuple[object, ...] = ("--checkpoint", folder, "--candidates", 20, "--history-events", 8)
     sizes = (*sizes, "--seconds", 0.4, "--rounds", 1)
     code, told, error = invoke("bench", "plan", *sizes, "--output", "json")
@@ -123,6 +123,7 @@ def test_a_service_is_measured_and_predicted(
             assert rate["ratios"][figure["name"]] == pytest.approx(
                 figure["predicted"] / figure["measured"]
             )
+    assert result["peak"]["predicted"] > 0
     kept = tmp_path / "costs.json"
     planned = ("--measure", kept, "--requests-per-s", 20, "--users", 500, "--budget-ms", 1000)
     code, told, error = invoke("plan", *sizes, *planned, "--in-time", 0.5, "--output", "json")
