@@ -22,7 +22,7 @@ from service.benchmark.engine.measure import (
     EngineMeasurement,
     measure,
 )
-from service.benchmark.engine.operations import Operations
+from model.operations import Operations
 from service.benchmark.engine.passes import Passes
 from service.benchmark.engine.users import MANY_NEW, make_users
 from service.benchmark.shapes import SHAPES, Shape
