@@ -59,8 +59,8 @@ class Shape(BaseModel):
 
 @dataclass(frozen=True)
 class Recipe:
-    shape: Shape = Shape()
-    options: TrainingOptions = TrainingOptions()
+    shape: Shape
+    options: TrainingOptions
     fields: Mapping[str, Any] = field(default_factory=dict)  # of the configuration, set apart
 
     def config(self, data: "Interactions") -> HSTUConfig:

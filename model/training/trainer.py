@@ -20,6 +20,7 @@ from model.evaluation.metrics import action_nll, ranking_metrics
 from model.history import History
 from model.network.batch import Batch
 from model.network.hstu import HSTU
+from model.operations import Operations
 from model.training import curve
 from model.training.average import Average
 from model.training.batches import epoch_steps, parts_of, training_windows
@@ -168,6 +169,16 @@ class Trainer:
         checkpoint = Checkpoint(name, self._average.network.eval(), items, record)
         save(checkpoint, folder)
         return checkpoint
+
+    def operations_per_epoch(self) -> int:
+        """Floating-point, forward and backward, of the matrix products; the same in each epoch."""
+        options, counting = self._options, Operations(self.network.config)
+        competing = options.num_negatives + 1 if options.loss == "sampled" else None
+        lengths = [len(window) for window in self._windows()]
+        total = sum(counting.learn_items(length, competing) for length in lengths)
+        if self.network.config.tasks and options.action_weight:
+            total += sum(map(counting.learn_actions, lengths)) // options.action_every
+        return total
 
     def _figures(self, cases: list[Case]) -> dict[str, float]:
         """HR@K and NDCG@K, and `action_nll` in nats where events carry actions."""

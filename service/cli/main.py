@@ -10,6 +10,7 @@ import typer
 
 from model.errors import InputError
 from service.cli import cache
+from service.cli.ablate import ablate
 from service.cli.bench.engine import engine
 from service.cli.bench.overload import overload
 from service.cli.bench.plan import planned
@@ -54,7 +55,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (serve, train, evaluate, info, verify, warm, reload, plan):
+for command in (serve, train, ablate, evaluate, info, verify, warm, reload, plan):
     app.command()(_reported(command))
 app.command("import")(_reported(import_checkpoint))
 
