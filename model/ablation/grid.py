@@ -18,7 +18,7 @@ from model.training.recipe import Recipe, Shape
 BASE = "base"
 _FIELDS = "set"
 
-Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]*$")]
+Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]*$")]
 
 
 class GridError(InputError):
