@@ -48,16 +48,17 @@ class HSTULayer(nn.Module):
         """Rows (..., D) -> u, v, q, k = SiLU(norm(x) W + b), in that order of columns."""
         config = self._config
         normed = self.in_norm(x)
-        mixed = normed @ self.uvqk
-        if self.uvqk_bias is not None:
-            mixed = mixed + self.uvqk_bias
-        if config.gate == "silu":
-            mixed = F.silu(mixed)
-        u, v, q, k = mixed.split(self._split, dim=-1)
+        if config.keys == "normed":
+            mixed = normed @ self.uvqk
+            if self.uvqk_bias is not None:
+                mixed = mixed + self.uvqk_bias
+            if config.gate == "silu":
+                mixed = F.silu(mixed)
+            u, v, q, k = mixed.split(self._split, dim=-1)
+        else:
+            u, v, q, k = map(self._part, (normed, x, normed, x), range(4))
         if config.gate == "sigmoid":  # the older form: only the gate has a non-linearity
             u = u.sigmoid()
-        if config.keys == "input":
-            k, v = self._keys_and_values(x)
         if config.qk_scale == "rsqrt":
             q = q * config.qk_dim**-0.5
         return Projection(
@@ -71,20 +72,17 @@ class HSTULayer(nn.Module):
     def keys_and_values(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """The k and v of `project` alone, for rows whose output nobody reads."""
         rows = x if self._config.keys == "input" else self.in_norm(x)
-        heads = self._config.num_heads
-        k, v = self._keys_and_values(rows)
-        return k.unflatten(-1, (heads, -1)), v.unflatten(-1, (heads, -1))
+        keys, values = (
+            self._part(rows, place).unflatten(-1, (self._config.num_heads, -1)) for place in (3, 1)
+        )
+        return keys, values
 
-    def _keys_and_values(self, rows: Tensor) -> tuple[Tensor, Tensor]:
-        """What the projection makes of `rows` (..., D): (..., H * K) and (..., H * V)."""
-        _, v, _, k = self.uvqk.split(self._split, dim=-1)
-        parts = rows @ k, rows @ v
+    def _part(self, rows: Tensor, place: int) -> Tensor:
+        """One of u, v, q and k alone, by its place, of the rows (..., D) it is made of."""
+        part = rows @ self.uvqk.split(self._split, dim=-1)[place]
         if self.uvqk_bias is not None:
-            _, v_bias, _, k_bias = self.uvqk_bias.split(self._split)
-            parts = parts[0] + k_bias, parts[1] + v_bias
-        if self._config.gate == "silu":
-            parts = F.silu(parts[0]), F.silu(parts[1])
-        return parts
+            part = part + self.uvqk_bias.split(self._split)[place]
+        return F.silu(part) if self._config.gate == "silu" else part
 
     def output(self, base: Tensor, u: Tensor, attended: Tensor) -> Tensor:
         """base (..., D), u and attended (..., H * V) -> the next layer's rows (..., D)."""

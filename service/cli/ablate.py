@@ -79,7 +79,7 @@ def _parts(report: "Report") -> "list[Table | str]":
                 difference + error,
                 f"{row.best_epoch:.0f}",
                 f"{row.num_parameters / 1e6:.2f}",
-                f"{row.num_operations / 1e12:.1f}",
+                f"{row.num_operations / 1e12:.3g}",
             ]
         )
     columns = ["variant", "seeds", *figures, "to base", "epoch", "1e6 weights", "1e12 ops"]
