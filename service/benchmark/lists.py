@@ -49,7 +49,7 @@ class Lists:
     same_lists: int
     largest_retrieval_difference: float  # of any item's logit
     largest_action_difference: float  # of any candidate's logit
-    seconds: Ways  # per list, from the history, or from the state that lacks its newest event
+    seconds: Ways  # median over lists, of which both ways take turns
 
     @property
     def speed_ratio(self) -> float:
@@ -122,7 +122,7 @@ class _Comparing:
     def found(self) -> Lists:
         full, cached = (torch.cat(ranks) for ranks in zip(*self._ranks, strict=True))
         figures = [ranking_metrics(ranks) for ranks in (full, cached)]
-        full_s, cached_s = map(statistics.fmean, zip(*self._seconds, strict=True))
+        full_s, cached_s = map(statistics.median, zip(*self._seconds, strict=True))
         return Lists(
             num_users=len(full),
             num_lists=len(self._seconds),
