@@ -8,7 +8,7 @@ import multiprocessing
 import os
 from collections import deque
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +21,8 @@ from model.data.interactions import Interactions
 from model.errors import InputError
 from model.training.processes import joined
 from model.training.trainer import Trainer
+
+_WAIT_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,12 +59,24 @@ def run_all(
     spawn = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(jobs, mp_context=spawn) as pool:
         began = {pool.submit(_run, run, data, out, device, threads): run for run in runs}
-        for done in as_completed(began):
-            run = began[done]
-            try:
-                yield done.result()
-            except InputError as error:
-                yield Failure(run.variant, run.seed, str(error))
+        left = set(began)
+        try:
+            while left:
+                # A wait without an end is not everywhere one that Ctrl-C can stop.
+                done, left = wait(left, timeout=_WAIT_S, return_when=FIRST_COMPLETED)
+                yield from (_result(each, began[each]) for each in done)
+        except BaseException:
+            # Who stops the command would else wait for the runs that are next in the queue.
+            for process in multiprocessing.active_children():
+                process.terminate()
+            raise
+
+
+def _result(done: Future[Outcome], run: Run) -> Outcome | Failure:
+    try:
+        return done.result()
+    except InputError as error:
+        return Failure(run.variant, run.seed, str(error))
 
 
 def _run(run: Run, data: Interactions, out: Path, device: str, threads: int) -> Outcome:

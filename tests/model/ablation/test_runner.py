@@ -105,7 +105,10 @@ def test_a_cost_is_counted_from_windows_and_epochs(tmp_path: Path) -> None:
     assert outcome(run, tmp_path).num_operations == 3 * epoch
 
 
-def test_a_command_that_is_killed_leaves_no_run_behind(tmp_path: Path) -> None:
+@pytest.mark.parametrize("stop", [signal.SIGKILL, signal.SIGINT])
+def test_a_command_that_is_stopped_leaves_no_run_behind(
+    tmp_path: Path, stop: signal.Signals
+) -> None:
     data, file = tmp_path / "log.csv", tmp_path / "grid.toml"
     lines = [
         f"{user},{event.item},{event.timestamp}"
@@ -115,7 +118,7 @@ def test_a_command_that_is_killed_leaves_no_run_behind(tmp_path: Path) -> None:
     data.write_text("\n".join(["user_id,item_id,timestamp", *lines]) + "\n")
     base = BASE | {"epochs": 100_000, "patience": 100_000}
     options = "\n".join(f"{name} = {value}" for name, value in base.items())
-    file.write_text(f'question = "Long?"\nseeds = [0]\n[base]\n{options}\n[variants]\n')
+    file.write_text(f'question = "Long?"\nseeds = [0, 1, 2]\n[base]\n{options}\n[variants]\n')
     asked = [str(file), "--data", str(data), "--out", str(tmp_path / "out"), "--device", "cpu"]
     command = subprocess.Popen([sys.executable, "-m", "service.cli", "ablate", *asked])
     try:
@@ -124,10 +127,11 @@ def test_a_command_that_is_killed_leaves_no_run_behind(tmp_path: Path) -> None:
             assert command.poll() is None
             time.sleep(0.1)
         children = psutil.Process(command.pid).children(recursive=True)
-        os.kill(command.pid, signal.SIGKILL)
+        os.kill(command.pid, stop)
         gone, left = psutil.wait_procs(children, timeout=120)
         assert gone
         assert not left
+        assert command.wait(120) != 0
     finally:
         command.kill()
         command.wait()
