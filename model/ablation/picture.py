@@ -39,6 +39,7 @@ def draw_scaling(
         OSError: `path` can not be written.
     """
     from matplotlib.figure import Figure
+    from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter, StrMethodFormatter
 
     figure = Figure(figsize=(5 * len(sizes), 4), layout="constrained")
     panels = figure.subplots(1, len(sizes), squeeze=False)[0]
@@ -56,5 +57,10 @@ def draw_scaling(
             axes.plot(ends, [laws[name].at(x) for x in ends], color="black", ls=":", label=label)
             axes.legend()
         axes.set(xscale="log", yscale="log", xlabel=name, ylabel=f"{MEASURE}, validation")
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.xaxis.set_major_formatter(EngFormatter(sep=""))
+        axes.xaxis.set_minor_formatter(NullFormatter())
+        for of_level in (axes.yaxis.set_major_formatter, axes.yaxis.set_minor_formatter):
+            of_level(StrMethodFormatter("{x:.2f}"))
         axes.grid(alpha=0.3, which="both")
     figure.savefig(path, dpi=120)
