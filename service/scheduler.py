@@ -9,12 +9,14 @@ refused: those ahead of it are told by their work and the pace.
 import asyncio
 import contextlib
 import math
+import os
+import sys
 import threading
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Generic, Self, TypeVar
+from typing import Any, Final, Generic, Self, TypeVar
 
 import structlog
 
@@ -25,13 +27,24 @@ from service.fair_queue import FairQueue
 
 _log = structlog.get_logger("mfalcon.engine")
 
-_PLANNED = 2 / 3
+_PLANNED: Final = 2 / 3
 """The share of what is left of a budget that may be planned for those ahead and the job itself. The
 rest is for what nobody can foretell: without it, each that is taken is taken to the brim, and comes
 late by the first pass that takes longer."""
 
+_NICENESS: Final = 5
+"""Of the engine thread, where threads have a priority of their own. Where cores are short, answers
+and refusals are to leave while it works: each takes little, and each is waited for."""
+
 T = TypeVar("T")
 A = TypeVar("A")
+
+
+def late_s(wait_s: float, need_s: float, left_s: float) -> float:
+    """By how much a job that waits so long, with so much time left, would be late; below 0: it is
+    not. One that needs more than three quarters of what may be planned is to have those."""
+    planned_s = _PLANNED * left_s
+    return wait_s + min(need_s, 0.75 * planned_s) - planned_s
 
 
 class Expired(Exception):
@@ -153,8 +166,8 @@ class EngineThread:
 
         Raises:
             Overloaded: such a job of the client would wait too long to be run in two thirds of the
-                time it has, or, if it takes more than half of that, to have that half. Or the queue
-                is full, and this job is the furthest beyond its client's share.
+                time it has, or, if it takes more than three quarters of that, to have those. Or the
+                queue is full, and this job is the furthest beyond its client's share.
             NotReady: the thread is stopping or dead.
         """
         place = Place(work, deadline, client, lambda: self._leave(place))
@@ -237,15 +250,14 @@ class EngineThread:
     def _require_room(self, place: Place, wait_s: float) -> None:
         if place.deadline is not None:
             left_s = place.deadline.remaining_s
-            planned_s = _PLANNED * left_s
-            late_s = wait_s + min(self._pace.seconds(place.work), planned_s / 2) - planned_s
+            beyond_s = late_s(wait_s, self._pace.seconds(place.work), left_s)
             # An idle engine takes whatever comes, and what has no time left does not wait: it is
             # answered without the engine.
-            if late_s > 0 and wait_s > 0 and left_s > 0:
+            if beyond_s > 0 and wait_s > 0 and left_s > 0:
                 raise Overloaded(
                     "those who wait for the engine leave too little of the request's budget",
                     reason=Refusal.LATE,
-                    retry_after_s=math.ceil(late_s),
+                    retry_after_s=math.ceil(beyond_s),
                 )
 
     def _make_room(self, client: str) -> None:
@@ -272,6 +284,8 @@ class EngineThread:
             return self._queue.remove(place)
 
     def _live(self) -> None:
+        if sys.platform == "linux":
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICENESS)
         try:
             while self._wait():
                 self._take()
