@@ -125,15 +125,23 @@ class HSTUConfig(_Frozen):
         default="count", description="attention divisor: keys the row sees (i+1), or a constant"
     )
     in_norm: Literal["none", "plain", "affine"] = "affine"
-    attention_norm: Literal["plain", "affine"] = "affine"
+    keys: Literal["normed", "input"] = Field(
+        default="normed", description="rows that keys and values are made of"
+    )
+    attention_norm: Literal["none", "plain", "affine"] = "affine"
     norm_eps: float = Field(default=1e-6, gt=0)
     projection_bias: bool = False
-    gate: Literal["silu", "sigmoid"] = "silu"
+    gate: Literal["silu", "sigmoid", "none"] = Field(
+        default="silu", description="silu: of keys and values, too; the others leave them linear"
+    )
     output: Literal["gated", "concat_ua", "unprojected"] = Field(
         default="gated", description="W(u * a), W[u, a, u * a], or u * a"
     )
-    residual: Literal["input", "normed"] = "normed"
+    residual: Literal["input", "normed"] = Field(
+        default="normed", description="what a layer adds to, and its FFN"
+    )
     ffn_multiple: int = Field(default=0, ge=0, description="hidden width of the FFN over d_model")
+    ffn_activation: Literal["silu", "relu"] = "silu"
     final_norm: bool = False
 
     similarity: Literal["cosine", "dot"] = "cosine"
@@ -141,6 +149,7 @@ class HSTUConfig(_Frozen):
     item_bias: bool = Field(default=False, description="a learned score per item, history aside")
     temperature: float = Field(default=0.05, gt=0)
     dropout: float = Field(default=0.2, ge=0, lt=1)
+    attention_dropout: float = Field(default=0.0, ge=0, lt=1, description="of softmax weights")
     window: Window = Window(capacity=256, keep=160)
     value: ValueFormula = ValueFormula()
 
@@ -168,6 +177,15 @@ class HSTUConfig(_Frozen):
         for name, fits in candidate_rows.items():
             if self.tasks and not fits:
                 raise ValueError(f"{name}: {getattr(self, name)} does not go with action tasks")
+        of_softmax = {
+            "keys": self.keys == "input",
+            "attention_norm": self.attention_norm == "none",
+            "gate": self.gate == "none",
+            "attention_dropout": self.attention_dropout > 0,
+        }
+        for name, is_used in of_softmax.items():
+            if is_used and self.attention != "softmax":
+                raise ValueError(f"{name}: {getattr(self, name)} goes with attention softmax alone")
         if self.position_buckets and not 1 < self.position_buckets < self.max_distance:
             raise ValueError(
                 "position_buckets: needs at least 2, and fewer than max_distance, or none"

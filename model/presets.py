@@ -1,4 +1,5 @@
-"""Owns the named formulations: what each public HSTU implementation is, as a configuration.
+"""Owns the named formulations: what each public HSTU implementation is, as a configuration, and
+SASRec, the baseline that they are compared with.
 
 Never builds a network. Facts per implementation were read in its source; sizes are arguments.
 """
@@ -153,6 +154,33 @@ def rechub_softmax(num_items: int, *, max_length: int = 200, **overrides: Any) -
     return _config(num_items, fields, overrides)
 
 
+def sasrec(num_items: int, *, max_length: int = 200, **overrides: Any) -> HSTUConfig:
+    """SASRec as the research code published with arXiv 2402.17152 has it (`sasrec.py`), the
+    baseline there: softmax attention of normed queries on plain keys, no gate, an FFN."""
+    fields: dict[str, Any] = {
+        "item_scale": "sqrt_d",
+        "positions": "start",
+        "max_positions": max_length,
+        "max_distance": 0,
+        "time_bias": None,
+        "time_query": "self",
+        "attention": "softmax",
+        "qk_scale": "rsqrt",
+        "divisor": 1.0,
+        "in_norm": "plain",
+        "keys": "input",
+        "attention_norm": "none",
+        "norm_eps": 1e-8,
+        "projection_bias": True,
+        "gate": "none",
+        "ffn_multiple": 1,
+        "ffn_activation": "relu",
+        "attention_dropout": overrides.get("dropout", 0.2),
+        "window": _window(max_length),
+    }
+    return _config(num_items, fields, overrides)
+
+
 PRESETS: dict[str, Callable[..., HSTUConfig]] = {
     "native": native,
     "meta": meta,
@@ -161,6 +189,7 @@ PRESETS: dict[str, Callable[..., HSTUConfig]] = {
     "genrec": genrec,
     "rechub": rechub,
     "rechub-softmax": rechub_softmax,
+    "sasrec": sasrec,
 }
 
 

@@ -167,9 +167,8 @@ class HSTU(nn.Module):
         distance = (row[:, None] - row).expand_as(bucket)
         bias = layer.bias(distance, bucket).transpose(0, 1).unsqueeze(2)
         scores = q @ k.unsqueeze(2).transpose(-1, -2) + bias  # (B, H, 1, L, L)
-        return activate_(
-            self.config, scores, torch.ones_like(scores[0, 0, 0]).tril()
-        ) @ v.unsqueeze(2)
+        weights = activate_(self.config, scores, torch.ones_like(scores[0, 0, 0]).tril())
+        return F.dropout(weights, self.config.attention_dropout, self.training) @ v.unsqueeze(2)
 
 
 def self_attention(layer: HSTULayer, rows: Projection) -> Tensor:

@@ -31,16 +31,16 @@ class HSTULayer(nn.Module):
         super().__init__()
         self._config = config
         width, heads = config.d_model, config.num_heads
-        gate, keys = heads * config.v_dim, heads * config.qk_dim
-        self._split = [gate, gate, keys, keys]
+        values, keys = heads * config.v_dim, heads * config.qk_dim
+        self._split = [0 if config.gate == "none" else values, values, keys, keys]
         self.in_norm = norm(config, config.in_norm, width)
-        self.uvqk = nn.Parameter(torch.empty(width, sum(self._split)).normal_(std=0.02))
+        self.uvqk = nn.Parameter(_projection(config, width, sum(self._split)))
         self.uvqk_bias = (
             nn.Parameter(torch.zeros(sum(self._split))) if config.projection_bias else None
         )
         self.bias = RelativeBias(config)
-        self.attention_norm = norm(config, config.attention_norm, gate)
-        self.out = _output_projection(config, gate)
+        self.attention_norm = norm(config, config.attention_norm, values)
+        self.out = _output_projection(config, values)
         self.dropout = nn.Dropout(config.dropout)
         self.ffn = _FeedForward(config) if config.ffn_multiple else None
 
@@ -48,13 +48,16 @@ class HSTULayer(nn.Module):
         """Rows (..., D) -> u, v, q, k = SiLU(norm(x) W + b), in that order of columns."""
         config = self._config
         normed = self.in_norm(x)
-        mixed = normed @ self.uvqk
-        if self.uvqk_bias is not None:
-            mixed = mixed + self.uvqk_bias
-        if config.gate == "silu":
-            u, v, q, k = F.silu(mixed).split(self._split, dim=-1)
-        else:  # the older form: only the gate has a non-linearity
+        if config.keys == "normed":
+            mixed = normed @ self.uvqk
+            if self.uvqk_bias is not None:
+                mixed = mixed + self.uvqk_bias
+            if config.gate == "silu":
+                mixed = F.silu(mixed)
             u, v, q, k = mixed.split(self._split, dim=-1)
+        else:
+            u, v, q, k = map(self._part, (normed, x, normed, x), range(4))
+        if config.gate == "sigmoid":  # the older form: only the gate has a non-linearity
             u = u.sigmoid()
         if config.qk_scale == "rsqrt":
             q = q * config.qk_dim**-0.5
@@ -68,41 +71,49 @@ class HSTULayer(nn.Module):
 
     def keys_and_values(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """The k and v of `project` alone, for rows whose output nobody reads."""
-        normed = self.in_norm(x)
-        _, v, _, k = self.uvqk.split(self._split, dim=-1)
-        parts = [normed @ k, normed @ v]
-        if self.uvqk_bias is not None:
-            _, v_bias, _, k_bias = self.uvqk_bias.split(self._split)
-            parts = [parts[0] + k_bias, parts[1] + v_bias]
-        if self._config.gate == "silu":
-            parts = [F.silu(part) for part in parts]
-        keys, values = (part.unflatten(-1, (self._config.num_heads, -1)) for part in parts)
+        rows = x if self._config.keys == "input" else self.in_norm(x)
+        keys, values = (
+            self._part(rows, place).unflatten(-1, (self._config.num_heads, -1)) for place in (3, 1)
+        )
         return keys, values
+
+    def _part(self, rows: Tensor, place: int) -> Tensor:
+        """One of u, v, q and k alone, by its place, of the rows (..., D) it is made of."""
+        part = rows @ self.uvqk.split(self._split, dim=-1)[place]
+        if self.uvqk_bias is not None:
+            part = part + self.uvqk_bias.split(self._split)[place]
+        return F.silu(part) if self._config.gate == "silu" else part
 
     def output(self, base: Tensor, u: Tensor, attended: Tensor) -> Tensor:
         """base (..., D), u and attended (..., H * V) -> the next layer's rows (..., D)."""
         normed = self.attention_norm(attended)
-        gated = u * normed
+        gated = normed if self._config.gate == "none" else u * normed
         if self._config.output == "concat_ua":
             gated = torch.cat((u, normed, gated), dim=-1)
         rows: Tensor = base + self.out(self.dropout(gated))
-        return rows if self.ffn is None else rows + self.ffn(rows)
+        if self.ffn is not None:
+            rows = self.ffn(rows)
+        return rows
 
 
 class _FeedForward(nn.Module):
-    """W2 dropout(SiLU(W1 norm(x))), with dropout behind; the residual is the caller's."""
+    """x + W2 dropout(SiLU(W1 norm(x))), with dropout before the sum."""
 
     def __init__(self, config: HSTUConfig) -> None:
         super().__init__()
+        self._config = config
         width, hidden = config.d_model, config.ffn_multiple * config.d_model
-        self.norm = nn.LayerNorm(width, eps=config.norm_eps)
+        self.norm = norm(config, "plain" if config.in_norm == "plain" else "affine", width)
         self.expand = nn.Linear(width, hidden)
         self.contract = nn.Linear(hidden, width)
         self.dropout = nn.Dropout(config.dropout)
 
     def forward(self, x: Tensor) -> Tensor:
-        hidden = self.dropout(F.silu(self.expand(self.norm(x))))
-        out: Tensor = self.dropout(self.contract(hidden))
+        normed = self.norm(x)
+        activate = F.relu if self._config.ffn_activation == "relu" else F.silu
+        hidden = self.dropout(activate(self.expand(normed)))
+        base = normed if self._config.residual == "normed" else x
+        out: Tensor = base + self.dropout(self.contract(hidden))
         return out
 
 
@@ -111,6 +122,12 @@ def norm(config: HSTUConfig, kind: str, width: int) -> nn.Module:
     if kind == "none":
         return nn.Identity()
     return nn.LayerNorm(width, eps=config.norm_eps, elementwise_affine=kind == "affine")
+
+
+def _projection(config: HSTUConfig, width: int, columns: int) -> Tensor:
+    """First weights, as small as the research code draws them, or as its SASRec's."""
+    weights = torch.empty(width, columns)
+    return nn.init.xavier_normal_(weights) if config.gate == "none" else weights.normal_(std=0.02)
 
 
 def _output_projection(config: HSTUConfig, width: int) -> nn.Module:

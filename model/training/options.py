@@ -44,6 +44,13 @@ class TrainingOptions(BaseModel):
         default="none", description="of the learning rate; linear: to nothing, over `epochs`"
     )
     weight_decay: float = Field(default=0.0, ge=0, description="of AdamW")
+    averaging: float = Field(
+        default=0.0,
+        ge=0,
+        lt=1,
+        description="what a running average of the weights keeps at each step; it is validated and "
+        "written in their place. 0: no average",
+    )
     precision: Literal["float32", "bfloat16"] = Field(
         default="float32", description="of the matrix products; weights and sums stay float32"
     )

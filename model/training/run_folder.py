@@ -42,21 +42,28 @@ class RunFolder:
             raise RunError(f"{path} is damaged ({error}); delete it to begin anew") from error
         return record
 
-    def restore(self, network: nn.Module, optimizer: Optimizer) -> None:
-        """The network and the optimizer's moments of the last whole epoch."""
+    def restore(self, network: nn.Module, optimizer: Optimizer, average: nn.Module | None) -> None:
+        """The weights, the optimizer's moments and the average of the last whole epoch."""
         tensors = load_file(self.path / STATE)
-        weights = {
-            k.removeprefix("model."): t for k, t in tensors.items() if k.startswith("model.")
-        }
-        network.load_state_dict(weights)
+        network.load_state_dict(_named("model.", tensors))
+        if average is not None:
+            average.load_state_dict(_named("average.", tensors))
         for name, parameter in network.named_parameters():
             if f"step.{name}" in tensors:  # a parameter that has had a gradient
                 optimizer.state[parameter] = {"step": tensors[f"step.{name}"]} | {
                     key: tensors[f"{key}.{name}"].to(parameter.device) for key in _MOMENTS
                 }
 
-    def save(self, network: nn.Module, optimizer: Optimizer, record: dict[str, Any]) -> None:
+    def save(
+        self,
+        network: nn.Module,
+        optimizer: Optimizer,
+        average: nn.Module | None,
+        record: dict[str, Any],
+    ) -> None:
         tensors = {f"model.{k}": t for k, t in network.state_dict().items()}
+        if average is not None:
+            tensors |= {f"average.{k}": t for k, t in average.state_dict().items()}
         for name, parameter in network.named_parameters():
             for key, value in optimizer.state[parameter].items():
                 tensors[f"{key}.{name}"] = value
@@ -72,3 +79,8 @@ class RunFolder:
         new = self.path / f"{name}.new"
         save_file(tensors, new, metadata=metadata)
         new.rename(self.path / name)
+
+
+def _named(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Those under a prefix, without it."""
+    return {k.removeprefix(prefix): t for k, t in tensors.items() if k.startswith(prefix)}

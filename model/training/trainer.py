@@ -20,7 +20,9 @@ from model.evaluation.metrics import action_nll, ranking_metrics
 from model.history import History
 from model.network.batch import Batch
 from model.network.hstu import HSTU
+from model.operations import Operations
 from model.training import curve
+from model.training.average import Average
 from model.training.batches import epoch_steps, parts_of, training_windows
 from model.training.curve import EpochReport
 from model.training.losses import Objective, count
@@ -84,6 +86,7 @@ class Trainer:
             betas=(0.9, 0.98),
             weight_decay=options.weight_decay,
         )
+        self._average = Average(self.network, options.averaging)
         self._identity = {
             "config": config.model_dump(mode="json"),
             "options": options.identity,
@@ -152,7 +155,7 @@ class Trainer:
         epoch, chosen = self.epoch, "the last"
         if select == "best" and self._options.num_held_out > 1:
             epoch, chosen = self.best_epoch, "best validation NDCG@10"
-            self.folder.restore_best(self.network)
+            self.folder.restore_best(self._average.network)
         test = self._figures(self.held_out("test"))
         record: dict[str, object] = {
             "data": source,
@@ -163,13 +166,24 @@ class Trainer:
             "test": test,
         }
         items = self._data.items if with_metadata else self._data.items.ids_only()
-        checkpoint = Checkpoint(name, self.network.eval(), items, record)
+        checkpoint = Checkpoint(name, self._average.network.eval(), items, record)
         save(checkpoint, folder)
         return checkpoint
 
+    def operations_per_epoch(self) -> int:
+        """Floating-point, forward and backward, of the matrix products; the same in each epoch."""
+        options, counting = self._options, Operations(self.network.config)
+        competing = options.num_negatives + 1 if options.loss == "sampled" else None
+        lengths = [len(window) for window in self._windows()]
+        total = sum(counting.learn_items(length, competing) for length in lengths)
+        if self.network.config.tasks and options.action_weight:
+            total += sum(map(counting.learn_actions, lengths)) // options.action_every
+        return total
+
     def _figures(self, cases: list[Case]) -> dict[str, float]:
         """HR@K and NDCG@K, and `action_nll` in nats where events carry actions."""
-        predictions = predict(self.network, cases, batch_users=self._options.batch_users)
+        network = self._average.network
+        predictions = predict(network, cases, batch_users=self._options.batch_users)
         metrics, loss = ranking_metrics(predictions.ranks), action_nll(predictions)
         return metrics if loss is None else metrics | {"action_nll": loss}
 
@@ -232,15 +246,17 @@ class Trainer:
             total += loss.detach()
         processes.sum_gradients(self.network)
         self._optimizer.step()
+        self._average.update()
         return float(processes.sum(total))
 
     def _keep(self, report: EpochReport) -> None:
         if report.improved:
-            self.folder.save_best(self.network)
+            self.folder.save_best(self._average.network)
         self.reports.append(report)
         curve.write(self.folder.path, self.reports)
         progress = {"epoch": self.epoch, "best_epoch": self.best_epoch, "best": self.best}
-        self.folder.save(self.network, self._optimizer, self._identity | progress)
+        record = self._identity | progress
+        self.folder.save(self.network, self._optimizer, self._average.model, record)
 
     def _resume(self) -> None:
         record = self.folder.record()
@@ -257,7 +273,7 @@ class Trainer:
                     f"{self.folder.path} holds a run with another {key}; choose another "
                     "--run-folder or delete this one"
                 )
-        self.folder.restore(self.network, self._optimizer)
+        self.folder.restore(self.network, self._optimizer, self._average.model)
         self.epoch, self.best_epoch = record["epoch"], record["best_epoch"]
         self.best = record["best"]
         self.reports = curve.read(self.folder.path, self.epoch)

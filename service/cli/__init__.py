@@ -1,6 +1,6 @@
 """The command line.
 
-`mfalcon serve | train | import | evaluate | info | verify | warm | plan | bench | cache`.
+`mfalcon serve | train | ablate | import | evaluate | info | verify | warm | plan | bench | cache`.
 
 Never computes; prints and exits.
 

@@ -10,7 +10,9 @@ import typer
 
 from model.errors import InputError
 from service.cli import cache
+from service.cli.ablate import ablate
 from service.cli.bench.engine import engine
+from service.cli.bench.lists import lists
 from service.cli.bench.overload import overload
 from service.cli.bench.plan import planned
 from service.cli.bench.reads import reads
@@ -54,7 +56,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (serve, train, evaluate, info, verify, warm, reload, plan):
+for command in (serve, train, ablate, evaluate, info, verify, warm, reload, plan):
     app.command()(_reported(command))
 app.command("import")(_reported(import_checkpoint))
 
@@ -64,7 +66,7 @@ for command in (stats, cache.ls, cache.get, cache.rm):
 app.add_typer(cache_app, name="cache")
 
 bench_app = typer.Typer(no_args_is_help=True, help="Measure: medians of interleaved runs.")
-for command in (engine, overload, reads, recompute, rectools, state, training):
+for command in (engine, lists, overload, reads, recompute, rectools, state, training):
     bench_app.command()(_reported(command))
 bench_app.command("service")(_reported(serving))
 bench_app.command("plan")(_reported(planned))

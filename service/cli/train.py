@@ -1,4 +1,5 @@
-"""Owns `mfalcon train`. The flags of how it trains are the fields of `TrainingOptions`."""
+"""Owns `mfalcon train`. The flags of what it trains, and how, are the fields of `Shape` and of
+`TrainingOptions`."""
 
 import json
 from collections import deque
@@ -8,17 +9,19 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from model.training.options import TrainingOptions
+from model.training.recipe import Recipe, Shape
 from service.cli.data import open_interactions
 from service.cli.flags import FlagError, built, flags_of
 from service.cli.output import note, progress
 
 if TYPE_CHECKING:
-    from model.config import ActionTask, HSTUConfig
     from model.training.trainer import Trainer
 
 
+@flags_of(Shape, "shape")
 @flags_of(TrainingOptions, "given")
 def train(
+    shape: dict[str, Any],
     given: dict[str, Any],
     data: Annotated[str, typer.Option(help="a file, or the name of a public set")],
     out: Annotated[Path, typer.Option(help="checkpoint folder to write")],
@@ -27,15 +30,6 @@ def train(
         typer.Option("--run-folder", help="where the run is kept; resumed if it is there"),
     ] = None,
     name: Annotated[str | None, typer.Option(help="name of the checkpoint")] = None,
-    preset: Annotated[str, typer.Option(help="formulation; see model/presets.py")] = "native",
-    window: Annotated[
-        int | None, typer.Option(min=2, help="events of a full window; its newest 3/4 are kept")
-    ] = None,
-    d_model: Annotated[int, typer.Option(min=1, help="model width")] = 64,
-    layers: Annotated[int, typer.Option(min=1, help="blocks, one above the other")] = 4,
-    heads: Annotated[int, typer.Option(min=1, help="attention heads")] = 2,
-    head_dim: Annotated[int, typer.Option(min=1, help="width per head, q, k and v")] = 32,
-    dropout: Annotated[float, typer.Option(min=0, max=0.95, help="while training")] = 0.2,
     fields: Annotated[
         list[str] | None,
         typer.Option("--set", help="FIELD=VALUE of the configuration, as in model/config.py"),
@@ -67,21 +61,11 @@ def train(
     from model.training.trainer import Trainer
 
     keep_freed_memory()
-    shape: dict[str, Any] = {
-        "d_model": d_model,
-        "num_layers": layers,
-        "num_heads": heads,
-        "qk_dim": head_dim,
-        "v_dim": head_dim,
-        "dropout": dropout,
-    }
-    if window is not None:
-        shape["max_length"] = window
     with joined(device) as processes:
         options = built(TrainingOptions, {"accumulate": processes.count} | given)
+        recipe = Recipe(built(Shape, shape), options, dict(map(_field, fields or [])))
         interactions = open_interactions(data)
-        tasks = interactions.tasks if options.action_weight else ()
-        config = _config(preset, len(interactions.items), shape, tasks, fields or [])
+        config = recipe.config(interactions)
         start = load(start_from) if start_from else None
         folder = run or Path("runs") / out.name
         trainer = Trainer(config, options, interactions, folder, processes, start)
@@ -97,35 +81,15 @@ def train(
     note(f"wrote {out}: test {_figures(checkpoint.training['test'])}")
 
 
-def _config(
-    preset: str,
-    num_items: int,
-    shape: dict[str, Any],
-    tasks: "tuple[ActionTask, ...]",
-    fields: list[str],
-) -> "HSTUConfig":
-    """The preset with what was asked for in its place; only `native` takes actions by itself."""
-    from pydantic import ValidationError
-
-    from model.errors import problems
-    from model.presets import PRESETS
-
-    if preset not in PRESETS:
-        raise FlagError(f"--preset: no {preset}; there are {', '.join(PRESETS)}")
-    asked = dict(shape) | ({"tasks": tasks} if preset == "native" else {})
-    for field in fields:
-        key, equals, text = field.partition("=")
-        if not equals:
-            raise FlagError(f"--set {field}: write FIELD=VALUE, such as bias_heads=per_head")
-        try:
-            asked[key] = json.loads(text)
-        except ValueError:
-            asked[key] = text
+def _field(text: str) -> tuple[str, Any]:
+    """FIELD=VALUE; the value is JSON where it can be read as that."""
+    name, equals, value = text.partition("=")
+    if not equals:
+        raise FlagError(f"--set {text}: write FIELD=VALUE, such as bias_heads=per_head")
     try:
-        return PRESETS[preset](num_items, **asked)
-    except ValidationError as error:
-        named = (f"{where or 'sizes'}: {what}" for where, what in problems(error))
-        raise FlagError(f"configuration: {'; '.join(named)}") from error
+        return name, json.loads(value)
+    except ValueError:
+        return name, value
 
 
 def _run(trainer: "Trainer") -> None:

@@ -36,6 +36,15 @@ def test_an_impossible_value_names_its_field(field: str, value: Any) -> None:
         native(5, **{field: value})
 
 
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("keys", "input"), ("attention_norm", "none"), ("gate", "none"), ("attention_dropout", 0.1)],
+)
+def test_what_softmax_attention_alone_has_is_named(field: str, value: Any) -> None:
+    with pytest.raises(ValidationError, match=f"{field}: {value} goes with attention softmax"):
+        native(5, **{field: value})
+
+
 def test_no_items_are_impossible() -> None:
     with pytest.raises(ValidationError, match="num_items"):
         native(0)

@@ -13,7 +13,7 @@ from model.network.batch import to_batch
 from model.presets import PRESETS
 from tests.model.builders import NUM_ITEMS, TOLERANCE, encode, later, make_network, random_events
 
-ACROSS = {"native", "meta", "tf", "genrec"}
+ACROSS = {"native", "meta", "tf", "genrec", "sasrec"}
 LENGTHS = (1, 2, 9, 24)
 
 

@@ -14,6 +14,7 @@ from model.engine.engine import Engine
 from model.kernels.choose import fastest_stack
 from model.kernels.tensor_stack import TensorStack
 from model.network.hstu import HSTU
+from model.operations import Operations
 from service.benchmark.engine.curves import exponent
 from service.benchmark.engine.full_forward import FullForward
 from service.benchmark.engine.measure import (
@@ -22,7 +23,6 @@ from service.benchmark.engine.measure import (
     EngineMeasurement,
     measure,
 )
-from service.benchmark.engine.operations import Operations
 from service.benchmark.engine.passes import Passes
 from service.benchmark.engine.users import MANY_NEW, make_users
 from service.benchmark.shapes import SHAPES, Shape

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from model.history import History
 from model.network.attention import divisors
 from model.network.hstu import HSTU, Placing
-from service.benchmark.engine.operations import Operations
+from model.operations import Operations
 
 _MAX_BATCH = 64
 _MAX_WEIGHTS = 1 << 26

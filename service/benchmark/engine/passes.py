@@ -12,7 +12,7 @@ from torch import Tensor
 from model.engine.encoder import EncodeJob, LiveUser
 from model.engine.engine import Engine
 from model.engine.mfalcon import Microbatch
-from service.benchmark.engine.operations import Operations
+from model.operations import Operations
 from service.benchmark.engine.users import MANY_NEW, User
 
 

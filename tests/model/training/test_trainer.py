@@ -6,11 +6,13 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file
+from torch import Tensor
 
 from model.checkpoint import load
 from model.config import Window
 from model.data.interactions import Interactions
 from model.history import Event
+from model.network.hstu import HSTU
 from model.training import curve
 from model.training.curve import EpochReport
 from model.training.options import TrainingOptions
@@ -44,7 +46,11 @@ def reports_of(training: Trainer) -> list[EpochReport]:
 
 
 def assert_same_parameters(first: Trainer, second: Trainer) -> None:
-    tensors, others = first.network.state_dict(), second.network.state_dict()
+    assert_same_weights(first.network, second.network)
+
+
+def assert_same_weights(first: HSTU, second: HSTU) -> None:
+    tensors, others = first.state_dict(), second.state_dict()
     assert_close(list(tensors.values()), list(others.values()), tolerance=0)
 
 
@@ -67,22 +73,42 @@ def test_progress_counts_the_batches_of_an_epoch(tmp_path: Path) -> None:
     assert steps == [(done, 6) for done in range(1, 7)] * 2
 
 
-@pytest.mark.parametrize("stopped_after", [1, 2, 3])
+@pytest.mark.parametrize(("stopped_after", "averaging"), [(1, 0.0), (2, 0.9), (3, 0.0)])
 def test_a_stopped_run_continues_with_the_numbers_it_would_have_had(
-    tmp_path: Path, stopped_after: int
+    tmp_path: Path, stopped_after: int, averaging: float
 ) -> None:
-    whole = trainer(tmp_path / "whole", epochs=4)
+    whole = trainer(tmp_path / "whole", epochs=4, averaging=averaging)
     expected = reports_of(whole)
-    first = trainer(tmp_path / "stopped", epochs=4)
+    first = trainer(tmp_path / "stopped", epochs=4, averaging=averaging)
     epochs = first.train(ignore)
     reports = [next(epochs) for _ in range(stopped_after)]
     torch.rand(7)  # whatever else happened in between
-    second = trainer(tmp_path / "stopped", epochs=4)
+    second = trainer(tmp_path / "stopped", epochs=4, averaging=averaging)
     assert second.epoch == stopped_after
     reports += reports_of(second)
     assert reports == expected
     assert_same_parameters(second, whole)
     assert (second.best, second.best_epoch) == (whole.best, whole.best_epoch)
+    checkpoints = [run.finish("toy", tmp_path / "out", "toy") for run in (second, whole)]
+    assert_same_weights(*(checkpoint.network for checkpoint in checkpoints))
+
+
+def test_the_average_is_validated_and_written_and_trains_nothing(tmp_path: Path) -> None:
+    plain, averaged = trainer(tmp_path / "plain"), trainer(tmp_path / "mean", averaging=0.9)
+    weights: list[list[Tensor]] = []
+
+    def remember(_done: int, _total: int) -> None:
+        weights.append([parameter.detach().clone() for parameter in averaged.network.parameters()])
+
+    figures = [list(plain.train(ignore)), list(averaged.train(remember))]
+    assert [report.loss for report in figures[0]] == [report.loss for report in figures[1]]
+    assert figures[0] != figures[1]
+    assert_same_parameters(plain, averaged)
+    expected = weights[0]
+    for step in weights[1:]:
+        expected = [0.9 * mean + 0.1 * now for mean, now in zip(expected, step, strict=True)]
+    written = averaged.finish("toy", tmp_path / "out", "toy", select="last").network
+    assert_close(list(written.parameters()), expected)
 
 
 def test_a_run_killed_while_it_saved_continues_from_the_epoch_before(
@@ -351,6 +377,7 @@ def test_a_folder_of_other_events_is_refused(tmp_path: Path) -> None:
         ("hold_out", "none"),
         ("learning_rate", 0.0),
         ("weight_decay", -1.0),
+        ("averaging", 1.0),
         ("action_weight", -0.1),
         ("momentum", 0.9),
     ],
