@@ -1,8 +1,8 @@
 """Owns the checkpoint folder: config.json, weights.safetensors, items.csv. Never pickle.
 
-config.json holds digests of the parts; the fingerprint is a hash of all but that of the calibration,
-which states do not depend on, and is part of every state key. A folder is written beside its place
-and renamed, so it is whole or not there.
+config.json holds digests of the parts; the fingerprint is a hash of all but the last, the
+calibration, which states do not depend on, and is part of every state key. A folder is written
+beside its place and renamed, so it is whole or not there.
 """
 
 import hashlib
