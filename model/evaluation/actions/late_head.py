@@ -13,9 +13,9 @@ from torch.nn import functional as F
 from model.evaluation.actions.answers import Answers, OnBatch
 from model.evaluation.actions.baseline import Baseline, Lessons, loss_of
 
-_BATCH_EVENTS = 2048
-_MAX_EPOCHS = 20
-_PATIENCE = 2
+_BATCH_EVENTS = 1024
+_MAX_EPOCHS = 30
+_PATIENCE = 3
 _LEARNING_RATE = 1e-3
 
 
