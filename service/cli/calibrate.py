@@ -7,7 +7,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from service.cli.data import open_interactions
-from service.cli.output import Output, note, print_json, print_table, progress, where
+from service.cli.output import (
+    Output,
+    machine_line,
+    note,
+    print_json,
+    print_table,
+    progress,
+    say,
+    where,
+)
 
 if TYPE_CHECKING:
     from model.checkpoint import Checkpoint
@@ -98,3 +107,4 @@ def _print(result: dict[str, Any]) -> None:
             ["calibration error", "scale", "bias", "before", "after"],
             rows,
         )
+    say(machine_line())
