@@ -88,10 +88,13 @@ def _fit(task: ActionTask, logits: Tensor, labels: Tensor) -> tuple[Tensor, Tens
 
     def loss() -> Tensor:
         calibrated = logits * log_scale.exp() + bias
+        # Weighs about as much as an event: what never happened keeps a chance, and logits that
+        # tell nothing a scale.
+        penalty = (log_scale.square().sum() + bias.square().sum()) / len(labels)
         if task.kind == "multiclass":
-            return F.cross_entropy(calibrated, labels)
+            return F.cross_entropy(calibrated, labels) + penalty
         happened = F.one_hot(labels, size).double()
-        return F.binary_cross_entropy_with_logits(calibrated, happened)
+        return F.binary_cross_entropy_with_logits(calibrated, happened) + penalty
 
     if len(labels):
         minimise(loss, (log_scale, bias), _MAX_STEPS)

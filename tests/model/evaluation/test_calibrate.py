@@ -65,6 +65,15 @@ def test_each_task_is_fitted_to_its_own_events_and_one_without_stays() -> None:
     assert rates.mean(0).tolist() == pytest.approx([share, 1 - share], abs=0.01)
 
 
+@pytest.mark.parametrize("kind", ["multiclass", "multilabel"])
+def test_few_events_of_one_kind_leave_every_action_a_chance(kind: str) -> None:
+    task = ActionTask.model_validate({"name": "t", "kind": kind, "actions": ("a", "b", "c")})
+    logits = torch.randn(20, 3, generator=torch.Generator().manual_seed(0))
+    found = fit((task,), logits, torch.full((20,), 2))
+    assert max(map(abs, found.bias)) < 5
+    assert min(found.scale) > 0.01
+
+
 def test_only_held_out_events_before_the_last_are_fitted_to() -> None:
     data = data_of(*(random_events(9, seed=seed) for seed in range(30)))
     checkpoint = checkpoint_of(data)
