@@ -29,7 +29,7 @@ def data_of(*users: list[Event]) -> Interactions:
 def checkpoint_of(data: Interactions, num_held_out: int = 2, **options: Any) -> Checkpoint:
     """As if trained on `data`."""
     config = tiny_config(tasks=(RATING,), window=Window(capacity=8, keep=5), num_layers=1)
-    record = {
+    record: dict[str, object] = {
         "events": data.digest(),
         "options": {"num_held_out": num_held_out} | options,
         "start": None,
