@@ -1,7 +1,8 @@
 """Owns the checkpoint folder: config.json, weights.safetensors, items.csv. Never pickle.
 
-config.json holds digests of the three parts; the fingerprint is a hash of the digests and is part
-of every state key. A folder is written beside its place and renamed, so it is whole or not there.
+config.json holds digests of the parts; the fingerprint is a hash of all but the last, the
+calibration, which states do not depend on, and is part of every state key. A folder is written
+beside its place and renamed, so it is whole or not there.
 """
 
 import hashlib
@@ -10,13 +11,15 @@ import shutil
 import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Self
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from model.cacheability import Cacheability, classify
+from model.calibration import Calibration
 from model.config import HSTUConfig
 from model.errors import InputError, problems
 from model.items import Items, ItemsError
@@ -37,10 +40,11 @@ class Digests(BaseModel):
     model: str
     weights: str
     items: str
+    calibration: str | None = None
 
     @property
     def fingerprint(self) -> bytes:
-        """16 bytes."""
+        """16 bytes. The same whatever the calibration, which states do not depend on."""
         text = f"{FORMAT}\n{self.model}\n{self.weights}\n{self.items}"
         return hashlib.sha256(text.encode()).digest()[:16]
 
@@ -52,7 +56,17 @@ class _ConfigFile(BaseModel):
     fingerprint: str
     digests: Digests
     model: HSTUConfig
+    calibration: Calibration | None = None
     training: dict[str, object]
+
+    @model_validator(mode="after")
+    def _is_of_its_actions(self) -> Self:
+        found, expected = self.calibration, len(self.model.actions)
+        if found and not len(found.scale) == len(found.bias) == expected:
+            raise ValueError(
+                f"calibration: needs {expected} scales and biases, one for each action"
+            )
+        return self
 
 
 @dataclass(frozen=True)
@@ -72,11 +86,17 @@ class Checkpoint:
     def cacheability(self) -> Cacheability:
         return classify(self.config)
 
+    @property
+    def calibration(self) -> Calibration | None:
+        return self.network.calibration
+
     def digests(self) -> Digests:
+        calibration = self.calibration
         return Digests(
             model=_sha256(_canonical_json(self.config)),
             weights=_tensors_digest(self.network.state_dict()),
             items=self.items.digest(),
+            calibration=_sha256(_canonical_json(calibration)) if calibration else None,
         )
 
 
@@ -96,6 +116,7 @@ def save(checkpoint: Checkpoint, folder: Path) -> None:
         fingerprint=digests.fingerprint.hex(),
         digests=digests,
         model=checkpoint.config,
+        calibration=checkpoint.calibration,
         training=checkpoint.training,
     )
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -131,6 +152,7 @@ def load(folder: Path) -> Checkpoint:
         )
     network = HSTU(config.model)
     _load_weights(network, folder / WEIGHTS)
+    network.calibration = config.calibration
     checkpoint = Checkpoint(config.name, network.eval(), items, config.training)
     _verify_digests(checkpoint.digests(), config, folder)
     return checkpoint
@@ -194,7 +216,8 @@ def _load_weights(network: HSTU, path: Path) -> None:
 
 
 def _verify_digests(actual: Digests, config: _ConfigFile, folder: Path) -> None:
-    for part, name in (("model", CONFIG), ("weights", WEIGHTS), ("items", ITEMS)):
+    files = {"model": CONFIG, "calibration": CONFIG, "weights": WEIGHTS, "items": ITEMS}
+    for part, name in files.items():
         if getattr(actual, part) != getattr(config.digests, part):
             raise CheckpointError(
                 f"{folder / name} does not match the digest in {CONFIG}: it was edited, or comes "
@@ -226,7 +249,7 @@ def _replace(old: Path, new: Path) -> None:
     shutil.rmtree(aside, ignore_errors=True)
 
 
-def _canonical_json(config: HSTUConfig) -> bytes:
+def _canonical_json(config: BaseModel) -> bytes:
     """Without what is at its default, so that an option added later changes no fingerprint."""
     return json.dumps(
         config.model_dump(mode="json", exclude_defaults=True), sort_keys=True

@@ -287,6 +287,7 @@ def _told(model: ServedModel, settings: Settings) -> dict[str, Any]:
 
 def _describe(checkpoint: Checkpoint) -> dict[str, Any]:
     return {
+        "calibration": checkpoint.digests().calibration,
         "cacheability": checkpoint.cacheability.exactness,
         "reasons": list(checkpoint.cacheability.reasons),
         "config": checkpoint.config.model_dump(mode="json"),

@@ -6,7 +6,6 @@ can be measured on any data that shares them.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -18,6 +17,7 @@ from model.evaluation.errors import EvaluationError
 from model.evaluation.leave_one_out import Case, predict
 from model.evaluation.metrics import TaskQuality, action_quality, ranking_metrics
 from model.evaluation.protocols import Protocol
+from model.evaluation.split import seen_events
 from model.history import History
 
 
@@ -75,7 +75,9 @@ def evaluate(
     listed = data.num_listed if protocol.candidates == "listed" else len(data.items)
     return Evaluation(
         metrics=ranking_metrics(predictions.ranks),
-        tasks=action_quality(checkpoint.config.tasks, predictions),
+        tasks=action_quality(
+            checkpoint.config.tasks, predictions.actions, predictions.probabilities
+        ),
         num_users=len(set(asked.users)),
         num_targets=len(asked.targets),
         num_candidates=listed,
@@ -156,16 +158,9 @@ def _unranked(checkpoint: Checkpoint, vocabulary: Tensor, protocol: Protocol) ->
 
 def _trained_targets(checkpoint: Checkpoint, data: Interactions, asked: Questions) -> int | None:
     """How many targets were not held out from training on `data`."""
-    seen = torch.zeros(len(data), dtype=torch.int64)
-    record: Any = checkpoint.training
-    while record is not None:  # and of what the run started from, and so on
-        options = record.get("options") if isinstance(record, dict) else None
-        if not isinstance(options, dict) or record.get("events") != data.digest():
-            return None
-        with_ties = options.get("hold_out") == "ties"
-        left = data.without_last(int(options.get("num_held_out", 2)), with_ties=with_ties)
-        seen = torch.maximum(seen, left.lengths())
-        record = record.get("start")
+    seen = seen_events(checkpoint, data)
+    if seen is None:
+        return None
     num_trained = 0
     for (user, place), length in zip(asked.targets, seen[asked.users].tolist(), strict=True):
         held_out = set(data.history(user, length).events)

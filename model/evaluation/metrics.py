@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from model.config import ActionTask
+from model.evaluation.auc import auc_terms
 from model.evaluation.leave_one_out import Predictions
 
 CUTOFFS = (10, 50, 100, 200)
@@ -66,16 +67,21 @@ def action_nll(predictions: Predictions) -> float | None:
 
 
 def action_quality(
-    tasks: tuple[ActionTask, ...], predictions: Predictions
+    tasks: tuple[ActionTask, ...], happened: Tensor, predicted: Tensor
 ) -> dict[str, TaskQuality]:
-    """Per task with any event; a task's actions are judged one against the rest."""
+    """Per task with any event; a task's actions are judged one against the rest.
+
+    Args:
+        happened: (N,) int64, the action of each event, NO_ACTION if none
+        predicted: (N, actions) probabilities
+    """
     found, first = {}, 0
     for task in tasks:
         size = len(task.actions)
-        labels = predictions.actions - 1 - first
+        labels = happened - 1 - first
         inside = (labels >= 0) & (labels < size)
         if bool(inside.any()):
-            probabilities = predictions.probabilities[inside, first : first + size].double()
+            probabilities = predicted[inside, first : first + size].double()
             found[task.name] = _task_quality(task, probabilities, labels[inside])
         first += size
     return found
@@ -95,20 +101,10 @@ def _task_quality(task: ActionTask, probabilities: Tensor, labels: Tensor) -> Ta
     for place, name in enumerate(task.actions):
         bins = _bins(probabilities[:, place], happened[:, place])
         error = sum(b.count * abs(b.observed - b.predicted) for b in bins) / len(labels)
-        auc = _auc(probabilities[:, place], happened[:, place] > 0)
+        terms = auc_terms(probabilities[:, place], happened[:, place] > 0)
+        auc = None if terms is None else float(terms.mean())
         actions[name] = ActionQuality(float(shares[place]), auc, error, bins)
     return TaskQuality(len(labels), entropy, entropy / base if base else None, actions)
-
-
-def _auc(scores: Tensor, happened: Tensor) -> float | None:
-    """Area under the ROC curve by ranks, ties counted half; None if only one class is there."""
-    positives, total = int(happened.sum()), len(happened)
-    if positives in (0, total):
-        return None
-    _, group, sizes = scores.unique(return_inverse=True, return_counts=True)
-    middle = sizes.cumsum(0) - (sizes - 1) / 2  # mean rank of each group of equals, from 1
-    below = float(middle[group][happened].sum()) - positives * (positives + 1) / 2
-    return below / (positives * (total - positives))
 
 
 def _bins(predicted: Tensor, happened: Tensor) -> tuple[Bin, ...]:

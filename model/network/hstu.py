@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from model.calibration import Calibration
 from model.config import NO_ACTION, HSTUConfig
 from model.network.attention import activate_, divisors
 from model.network.batch import Batch
@@ -57,6 +58,7 @@ class HSTU(nn.Module):
         self.final_norm = norm(config, "affine" if config.final_norm else "none", width)
         self.retrieval = RetrievalHead(config)
         self.action_head = ActionHead(config) if config.tasks else None
+        self.calibration: Calibration | None = None  # of the action head's logits
         self.dropout = nn.Dropout(config.dropout)
 
     @property
@@ -106,8 +108,11 @@ class HSTU(nn.Module):
         return logits
 
     def action_probabilities(self, logits: Tensor) -> Tensor:
-        """Logits (..., actions) -> probabilities of the same shape."""
-        return logits if self.action_head is None else self.action_head.probabilities(logits)
+        """Logits (..., actions) -> probabilities of the same shape, calibrated if that was done."""
+        if self.action_head is None:
+            return logits
+        calibrated = logits if self.calibration is None else self.calibration(logits)
+        return self.action_head.probabilities(calibrated)
 
     def query_times(self, timestamps: Tensor, request_time: Tensor) -> Tensor:
         """The time each event row looks from: (..., N) and (..., 1) int64 -> (..., N)."""

@@ -19,9 +19,9 @@ class TrainingOptions(BaseModel):
     num_held_out: int = Field(
         default=2,
         ge=1,
-        le=2,
         description="events of each user that are kept from training, from the last; with one, no "
-        "event is left to validate on, and no epoch is better than the last",
+        "event is left to validate on, and no epoch is better than the last; with more than two, "
+        "actions can be judged by several events of each user",
     )
     hold_out: Literal["events", "ties"] = Field(
         default="events",

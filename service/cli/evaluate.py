@@ -55,7 +55,7 @@ def evaluate(
             on_batch=lambda done, total: bar.update(task, completed=done, total=total),
         )
     if reliability:
-        draw(found.tasks, reliability)
+        draw({"": found.tasks}, reliability)
     result = _result(loaded, Path(data).name, protocol, switches, found)
     if output == "json":
         print_json(result)
@@ -76,6 +76,7 @@ def _result(
         "switches": switches.model_dump()
         | {
             "history": checkpoint.config.window.capacity,
+            "calibrated": checkpoint.calibration is not None,
             "epoch": record.get("epoch"),
             "held_out": _held_out(options) if isinstance(options, dict) else None,
             "training_seed": options.get("seed") if isinstance(options, dict) else None,

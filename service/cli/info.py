@@ -31,6 +31,7 @@ def info(
         "parameters": sum(p.numel() for p in loaded.network.parameters()),
         "exactness": found.exactness,
         "reasons": list(found.reasons),
+        "calibration": loaded.calibration.model_dump() if loaded.calibration else None,
         "model": fields,
         "training": loaded.training,
     }
@@ -39,6 +40,8 @@ def info(
         return
     rows = [[name, str(result[name])] for name in ("fingerprint", "items", "parameters")]
     rows += [[name, _brief(value)] for name, value in fields.items() if name != "num_items"]
+    if config.tasks:
+        rows.append(["calibration", _brief(result["calibration"])])
     print_table(loaded.name, ["", "value"], rows)
     say(found.exactness, style="bold")
     for reason in found.reasons:

@@ -22,7 +22,9 @@ from service.cli.bench.service import serving
 from service.cli.bench.state import state
 from service.cli.bench.training import training
 from service.cli.cache_stats import stats
+from service.cli.calibrate import calibrate
 from service.cli.evaluate import evaluate
+from service.cli.evaluate_actions import evaluate_actions
 from service.cli.flags import Command
 from service.cli.import_checkpoint import import_checkpoint
 from service.cli.info import info
@@ -56,7 +58,19 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (serve, train, ablate, evaluate, info, verify, warm, reload, plan):
+for command in (
+    serve,
+    train,
+    ablate,
+    calibrate,
+    evaluate,
+    evaluate_actions,
+    info,
+    verify,
+    warm,
+    reload,
+    plan,
+):
     app.command()(_reported(command))
 app.command("import")(_reported(import_checkpoint))
 

@@ -56,8 +56,8 @@ def warm(
     bounds = built(Bounds, given)
     settings = store_settings(store, store_dtype=store_dtype)
     old, new = load(from_checkpoint), load(checkpoint)
-    if old.digests() == new.digests():
-        raise FlagError("--from-checkpoint: this is --checkpoint itself, whose states fit already")
+    if old.digests().fingerprint == new.digests().fingerprint:
+        raise FlagError("--from-checkpoint: its states are those of --checkpoint, and fit already")
     engine = Engine(new.network, pick_device(device))
 
     async def work(opened: RedisStore) -> "tuple[Survey, Report]":

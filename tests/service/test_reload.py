@@ -13,7 +13,8 @@ import anyio
 import httpx
 import pytest
 
-from model.checkpoint import WEIGHTS, Checkpoint, load
+from model.calibration import Calibration
+from model.checkpoint import WEIGHTS, Checkpoint, load, save
 from model.engine.engine import Engine
 from service.configuration import printable
 from service.served_model import ServedModel
@@ -97,6 +98,24 @@ async def test_answers_come_from_the_new_checkpoint(
         "hit",
     )
     assert_right(again, checkpoint, make_events(5))
+
+
+async def test_a_calibration_changes_answers_and_no_state(
+    service: Service, checkpoint: Checkpoint, folder: Path, tmp_path: Path
+) -> None:
+    before = await service.recommend(events=make_events(5), **PARTS)
+    calibrated = load(folder)
+    calibrated.network.calibration = Calibration(scale=(0.5,) * 3, bias=(0.4, 0.0, -0.4))
+    save(calibrated, tmp_path / "calibrated")
+    assert (await reload(service, tmp_path / "calibrated")).status_code == 200
+    after = await service.recommend(**PARTS)
+    assert after["model"]["fingerprint"] == before["model"]["fingerprint"]
+    assert after["cache"]["status"] == "hit"
+    assert_right(after, calibrated, make_events(5))
+    with pytest.raises(AssertionError):
+        assert_right(after, checkpoint, make_events(5))
+    info = (await service.client.get("/info")).json()
+    assert info["model"]["calibration"] == calibrated.digests().calibration
 
 
 async def test_a_request_in_flight_ends_on_the_old_one_which_is_then_let_go(

@@ -198,7 +198,7 @@ def test_fields_of_the_configuration_can_be_set(ratings: Path, tmp_path: Path) -
         (["--preset", "genrec"], "num_heads * v_dim"),
         (["--hold-out", "nothing"], "--hold-out"),
         (["--loss", "hinge"], "--loss"),
-        (["--num-held-out", "3"], "--num-held-out"),
+        (["--num-held-out", "0"], "--num-held-out"),
         (["--learning-rate", "0", "--epochs", "0"], "--epochs: Input should be greater"),
         (["--precision", "int8"], "precision"),
         (["--data", "nowhere.zip"], "nowhere.zip does not exist"),

@@ -52,7 +52,8 @@ def test_figures_are_those_of_the_offline_evaluation() -> None:
     assert hit_rate(ranks).value == pytest.approx(expected["HR@10"])
     assert gain(ranks).value == pytest.approx(expected["NDCG@10"])
     task = ActionTask(name="rating", actions=ACTIONS)
-    for name, quality in action_quality((task,), predictions)["rating"].actions.items():
+    judged = action_quality((task,), predictions.actions, predictions.probabilities)["rating"]
+    for name, quality in judged.actions.items():
         found = calibration(outcomes)[name]
         assert found.calibration_error == pytest.approx(quality.calibration_error)
         assert found.share == pytest.approx(quality.share)

@@ -31,8 +31,8 @@ def predictions(actions: list[int], probabilities: list[list[float]]) -> Predict
 
 
 def quality(actions: list[int], up: list[float]) -> TaskQuality:
-    given = predictions(actions, [[1 - p, p] for p in up])
-    return action_quality((RATING,), given)["rating"]
+    predicted = torch.tensor([[1 - p, p] for p in up])
+    return action_quality((RATING,), torch.tensor(actions), predicted)["rating"]
 
 
 def test_hits_and_gains_are_means_over_the_cases() -> None:
@@ -99,17 +99,17 @@ def test_bins_say_what_was_predicted_and_what_happened() -> None:
 
 
 def test_each_task_is_judged_on_its_own_events() -> None:
-    given = predictions(
-        [2, 4, 0, 3], [[0.4, 0.6, 0.3, 0.2], [0.1, 0.9, 0.3, 0.8], [0.5] * 4, [0.5, 0.5, 0.6, 0.1]]
+    predicted = torch.tensor(
+        [[0.4, 0.6, 0.3, 0.2], [0.1, 0.9, 0.3, 0.8], [0.5] * 4, [0.5, 0.5, 0.6, 0.1]]
     )
-    found = action_quality((RATING, WATCH), given)
+    found = action_quality((RATING, WATCH), torch.tensor([2, 4, 0, 3]), predicted)
     assert {name: q.num_events for name, q in found.items()} == {"rating": 1, "watch": 2}
     watch = found["watch"]
     losses = [-math.log(0.7), -math.log(0.8), -math.log(0.6), -math.log(0.9)]
     assert watch.cross_entropy == pytest.approx(sum(losses) / 4, abs=1e-6)
     assert watch.normalised_entropy == pytest.approx(sum(losses) / 4 / math.log(2), abs=1e-6)
     assert watch.actions["click"].auc == 1.0
-    assert "watch" not in action_quality((RATING, WATCH), predictions([1], [[0.5] * 4]))
+    assert "watch" not in action_quality((RATING, WATCH), torch.tensor([1]), predicted[:1])
 
 
 @pytest.mark.parametrize(
@@ -124,4 +124,4 @@ def test_the_likelihood_is_of_the_actions_that_happened(actions: list[int], expe
 def test_a_model_without_actions_has_no_likelihood() -> None:
     none = Predictions(torch.zeros(1), torch.ones(1, dtype=torch.int64), torch.zeros(1, 0))
     assert action_nll(none) is None
-    assert action_quality((), none) == {}
+    assert action_quality((), none.actions, none.probabilities) == {}
