@@ -78,6 +78,7 @@ class Recommender:
             parts.metrics,
             self._margin,
             self._background,
+            config=parts.checkpoint.config,
             min_retrieved=parts.settings.retrieval_candidates,
         )
         self.shadow, self._tracing = parts.shadow, parts.tracing
@@ -129,7 +130,7 @@ class Recommender:
         except NoTurn:
             served = self._unranked(ask)
             await asyncio.sleep(0)  # What it stores is in line before anybody hears of it.
-        if self.shadow is not None and served.ranking is not None:
+        if self.shadow is not None and served.ranking is not None and request.mode == "ranking":
             self.shadow.offer(request_id, served.ranking, served.job.request_time)
         answer = self._answering.answer(
             request,
@@ -242,6 +243,9 @@ class Recommender:
     def _candidates(self, request: RecommendRequest) -> tuple[Tensor | None, list[str]]:
         settings = self._settings
         _check_count("num_results", request.num_results, settings.max_results, "max_results")
+        if request.mode == "slate":
+            _check_count("num_results", request.num_results, settings.max_slate, "max_slate")
+            _check_count("beam", request.beam, settings.max_beam, "max_beam")
         if request.candidates is None:
             return None, []
         count = len(request.candidates)

@@ -6,12 +6,12 @@ from typing import Final, Self
 
 from pydantic_core import from_json
 
-from service.schemas import RecommendRequest
+from service.schemas import MAX_COUNT, RecommendRequest
 from service.serving import Size
 
 _DEFAULTS: Final = {
     name: RecommendRequest.model_fields[name].default
-    for name in ("events", "candidates", "num_results", "budget_ms")
+    for name in ("events", "candidates", "num_results", "mode", "beam", "budget_ms")
 }
 
 
@@ -32,8 +32,15 @@ class Peek:
                 "events": list(events),
                 "candidates": None | list() as candidates,
                 "num_results": int(num_results),
+                "mode": mode,
+                "beam": int(beam),
                 "budget_ms": None | int() | float() as budget_ms,
-            } if budget_ms is None or 0 < budget_ms < inf:
-                num_candidates = None if candidates is None else len(candidates)
-                return cls(Size(len(events), num_candidates, num_results), budget_ms)
+            } if (budget_ms is None or 0 < budget_ms < inf) and max(num_results, beam) <= MAX_COUNT:
+                size = Size(
+                    num_events=len(events),
+                    num_candidates=None if candidates is None else len(candidates),
+                    num_results=num_results,
+                    beam=beam if mode == "slate" else None,
+                )
+                return cls(size, budget_ms)
         return None
