@@ -3,17 +3,18 @@
 Never computes scores.
 """
 
-import torch
 from torch import Tensor
 
 
 def top(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """Places (k,) int64 of the k best of `scores`, and these; `topk` alone leaves ties in any
-    order."""
-    among = torch.empty(0, dtype=torch.int64, device=scores.device)
-    if k:
-        among = (scores >= scores.topk(k).values[-1]).nonzero().flatten()
-    places, best = in_order(scores, among)
+    """Places (k,) int64 of the k best of `scores` (N,), and these."""
+    best, places = scores.topk(min(k + 1, len(scores)))
+    if 0 < k < len(best) and best[k - 1] == best[k]:
+        # Of those that tie for the last place `topk` takes any.
+        places = (scores >= best[k]).nonzero().flatten()
+    else:
+        places = places[:k].sort().values
+    places, best = in_order(scores, places)
     return places[:k], best[:k]
 
 
