@@ -10,10 +10,14 @@ from functools import partial
 
 import torch
 
+from model.checkpoint import Checkpoint
+from model.data.interactions import Interactions
 from model.engine.encoder import EncodeJob, LiveUser
 from model.engine.engine import Engine
 from model.engine.mfalcon import Microbatch
 from model.engine.slate import Beam, Pick, Prefix, lengthen
+from model.evaluation.evaluate import questions
+from model.evaluation.protocols import PROTOCOLS
 from model.history import History
 from model.network.hstu import HSTU
 from service.benchmark.engine.passes import of_live
@@ -25,6 +29,9 @@ LENGTH = 10
 """Items of a slate."""
 
 BEAMS = (1, 4, 16)
+
+_PROTOCOL = "rectools"
+"""Whose test users and windows are taken."""
 
 _EXTEND, _APPEND, _PREFILL = "extend by 1", "append and score", "prefill"
 
@@ -83,6 +90,15 @@ def measure_cost(shape: Shape, *, rounds: int, seed: int, on_turn: OnTurn) -> Sl
         prefill_ms=median_ms[_PREFILL],
         step_ms={beam: median_ms[_label(beam)] / LENGTH for beam in BEAMS},
     )
+
+
+def histories_of(
+    checkpoint: Checkpoint, data: Interactions, num_users: int, seed: int
+) -> list[History]:
+    """Of so many users of the data, all but their last event."""
+    cases = questions(checkpoint, data, PROTOCOLS[_PROTOCOL]).cases
+    order = torch.randperm(len(cases), generator=torch.Generator().manual_seed(seed))
+    return [cases[number].history.cut(0, -1) for number in order[:num_users].tolist()]
 
 
 def measure_gain(engine: Engine, histories: Sequence[History], beam: int) -> SlateGain:

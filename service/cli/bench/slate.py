@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from service.cli.bench.options import Rounds, Threads, prepare
+from service.cli.data import open_interactions
 from service.cli.output import Output, machine_line, print_json, print_table, progress, say, where
 from service.settings import DEMO_CHECKPOINT
 
@@ -17,8 +18,13 @@ if TYPE_CHECKING:
 
 def slate(
     checkpoint: Annotated[
-        Path, typer.Option(help="whose example histories are continued")
+        Path, typer.Option(help="whose example histories are continued, without --data")
     ] = DEMO_CHECKPOINT,
+    data: Annotated[
+        str | None,
+        typer.Option(help="a file, or the name of a public set, whose users are continued"),
+    ] = None,
+    users: Annotated[int, typer.Option(min=1, help="with --data: how many")] = 500,
     beam: Annotated[int, typer.Option(min=2, help="compared with a greedy sequence")] = 4,
     rounds: Rounds = 5,
     threads: Threads = 0,
@@ -27,11 +33,11 @@ def slate(
 ) -> None:
     """Measure slates: what an item costs by beam, and what a beam finds that greedy does not.
 
-    Against extends and prefills of the same shapes, which take turns with it; and on the example
-    histories of a checkpoint.
+    Against extends and prefills of the same shapes, which take turns with it; and on users of a
+    checkpoint.
     """
     prepare(threads)
-    gain = _gain(checkpoint, beam)
+    gain = _gain(checkpoint, data, users, beam, seed)
     costs = _costs(rounds, seed)
     if output == "json":
         found = {"costs": [asdict(cost) for cost in costs], "gain": asdict(gain)}
@@ -42,18 +48,19 @@ def slate(
     say(machine_line())
 
 
-def _gain(checkpoint: Path, beam: int) -> "SlateGain":
+def _gain(folder: Path, data: str | None, num_users: int, beam: int, seed: int) -> "SlateGain":
     from model.checkpoint import load
     from model.engine.engine import Engine
     from model.errors import InputError
-    from service.benchmark.slate import measure_gain
+    from service.benchmark.slate import histories_of, measure_gain
     from service.verification.users import example_histories
 
-    loaded = load(checkpoint)
-    histories = example_histories(loaded, checkpoint)
-    if not histories:
-        raise InputError(f"--checkpoint: {checkpoint} has no histories.json to continue")
-    return measure_gain(Engine(loaded.network), histories, beam)
+    checkpoint = load(folder)
+    if data is not None:
+        histories = histories_of(checkpoint, open_interactions(data), num_users, seed)
+    elif not (histories := example_histories(checkpoint, folder)):
+        raise InputError(f"{folder} has no histories.json to continue; give --data")
+    return measure_gain(Engine(checkpoint.network), histories, beam)
 
 
 def _costs(rounds: int, seed: int) -> "list[SlateCost]":
