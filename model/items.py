@@ -8,7 +8,7 @@ import csv
 import hashlib
 import io
 import json
-from collections.abc import Iterable
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Self
 
@@ -41,17 +41,13 @@ class Items:
         """All columns but the id."""
         return {name: value for name, value in self.rows[index].items() if name != "item_id"}
 
-    def split(self, ids: Iterable[str]) -> tuple[list[int], list[str]]:
+    def split(self, ids: Sequence[str]) -> tuple[list[int], list[str]]:
         """Indices of the known ids in order, each once, and the unknown ids, each once."""
-        known: dict[int, None] = {}
-        unknown: dict[str, None] = {}
-        for item_id in ids:
-            index = self.index.get(item_id)
-            if index is None:
-                unknown[item_id] = None
-            else:
-                known[index] = None
-        return list(known), list(unknown)
+        found = dict.fromkeys(map(self.index.get, ids))
+        known = [index for index in found if index is not None]
+        if len(known) == len(found):
+            return known, []
+        return known, list(dict.fromkeys(each for each in ids if each not in self.index))
 
     def ids_only(self) -> "Items":
         """Without what is known about the items beside their ids."""

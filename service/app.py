@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING
 
 from fastapi import FastAPI
 from fastapi.responses import FileResponse
-from fastapi.routing import APIRoute
 from starlette.middleware.cors import CORSMiddleware
 
 from service.api import admin, document, problems
 from service.api.disconnects import Disconnects
-from service.api.guard import Guard
+from service.api.guard import Gate, Guard
 from service.api.middleware import BodyLimit, RequestScope
 from service.api.routes import router
-from service.api.shedding import SHED, Shedding
+from service.api.shedding import Shedding
+from service.api.tally import Tally
 from service.runtime import Runtime
 from service.settings import Settings, split_origins
 
@@ -54,14 +54,14 @@ def create_app(settings: Settings, tracing: "Tracing | None" = None) -> FastAPI:
     app.state.clients = clients = settings.client_keys()
     document.install(app, needs_keys=bool(clients))
     app.add_middleware(Disconnects)
-    (route,) = (each for each in router.routes if isinstance(each, APIRoute) and each.path == SHED)
-    app.add_middleware(Shedding, runtime=runtime, route=route)
     app.add_middleware(
         BodyLimit,
         max_bytes=settings.max_body_bytes,
         timeout_s=settings.receive_timeout_ms / 1000,
     )
-    app.add_middleware(Guard, clients=clients, admin=settings.admin_keys())
+    gate, tally = Gate(clients, settings.admin_keys()), Tally(runtime.metrics)
+    app.state.shedding = Shedding(runtime, gate, tally)
+    app.add_middleware(Guard, gate=gate)
     if origins := split_origins(settings.cors_origins):
         app.add_middleware(
             CORSMiddleware,  # outside the guard: a browser asks without a key whether it may ask
@@ -73,6 +73,7 @@ def create_app(settings: Settings, tracing: "Tracing | None" = None) -> FastAPI:
     app.add_middleware(
         RequestScope,
         metrics=runtime.metrics,
+        tally=tally,
         lifecycle=runtime.lifecycle,
         in_flight=runtime.in_flight,
     )

@@ -6,16 +6,17 @@ whoever asks for much waits behind themselves, and a newcomer only behind their 
 """
 
 from bisect import insort_right
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Entry(Generic[T]):
     item: T
+    client: str
     seconds: float
     start: float
 
@@ -34,9 +35,11 @@ class FairQueue(Generic[T]):
     def __iter__(self) -> Iterator[T]:
         return (entry.item for entry in self._entries)
 
-    @property
-    def first(self) -> T:
-        return self._entries[0].item
+    def __contains__(self, item: T) -> bool:
+        return any(entry.item == item for entry in self._entries)
+
+    def first(self, is_ready: Callable[[T], bool]) -> T | None:
+        return next((entry.item for entry in self._entries if is_ready(entry.item)), None)
 
     def last_after(self, client: str) -> T | None:
         """The last in line if a newcomer of `client` came before it: it is beyond its share."""
@@ -48,30 +51,42 @@ class FairQueue(Generic[T]):
         start = self._start(client)
         return sum(entry.seconds for entry in self._entries if entry.start <= start)
 
+    def before_s(self, item: T) -> float:
+        """Seconds of those in line before one that waits."""
+        return sum(entry.seconds for entry in self._entries[: self._place(item)])
+
     def put(self, item: T, client: str, seconds: float) -> None:
         start = self._start(client)
         self._ends[client] = start + seconds
-        insort_right(self._entries, _Entry(item, seconds, start), key=lambda entry: entry.start)
+        entry = _Entry(item, client, seconds, start)
+        insort_right(self._entries, entry, key=lambda entry: entry.start)
 
-    def pop(self) -> T:
-        """Take the first."""
-        entry = self._entries.pop(0)
-        self._now = entry.start
+    def weigh(self, item: T, seconds: float) -> None:
+        """It is expected to take another time than when it was put; it keeps its place."""
+        entry = self._entries[self._place(item)]
+        self._ends[entry.client] += seconds - entry.seconds
+        entry.seconds = seconds
+
+    def take(self, item: T) -> None:
+        """It has its turn."""
+        entry = self._entries.pop(self._place(item))
+        self._now = max(self._now, entry.start)
         self._forget_if_empty()
-        return entry.item
 
     def remove(self, item: T) -> bool:
-        """Whether it was there."""
-        for index, entry in enumerate(self._entries):
-            if entry.item == item:
-                del self._entries[index]
-                self._forget_if_empty()
-                return True
-        return False
+        """Without its turn. Whether it was there."""
+        is_there = item in self
+        if is_there:
+            del self._entries[self._place(item)]
+            self._forget_if_empty()
+        return is_there
 
     def clear(self) -> None:
         self._entries.clear()
         self._forget_if_empty()
+
+    def _place(self, item: T) -> int:
+        return next(n for n, entry in enumerate(self._entries) if entry.item == item)
 
     def _start(self, client: str) -> float:
         return max(self._now, self._ends.get(client, 0.0))

@@ -25,7 +25,7 @@ from service.errors import DeadlineExceeded, TooLarge
 from service.history_provider import HistoryProvider
 from service.keys import ANONYMOUS
 from service.metrics import Metrics
-from service.scheduler import EngineThread
+from service.scheduler import EngineThread, Place
 from service.schemas import (
     EventIn,
     EventsRequest,
@@ -88,18 +88,15 @@ class Recommender:
     def model(self) -> ModelInfo:
         return self._answering.model
 
-    def is_busy(self, client: str) -> bool:
-        """Whether a request that came now would wait for the engine."""
-        return self._thread.wait_s(client) > 0
+    def enter(self, size: Size, deadline: Deadline, client: str) -> Place:
+        """A place in line, for `recommend`; to be left by whoever entered.
 
-    def require_room(self, size: Size, deadline: Deadline, client: str) -> None:
-        """
         Raises:
             Overloaded, NotReady: such a request can not be answered by the deadline, as far as can
                 be told.
         """
         work = self._serving.expected_work(size)
-        self._thread.require_room(work, self._margin.before(deadline), client)
+        return self._thread.enter(work, self._margin.before(deadline), client)
 
     async def recommend(
         self,
@@ -107,19 +104,38 @@ class Recommender:
         request_id: str,
         deadline: Deadline,
         client: str = ANONYMOUS,
+        place: Place | None = None,
     ) -> RecommendResponse:
         """
+        Args:
+            place: that the request has in line, if it has entered
+
         Raises:
             InvalidRequest, TooLarge: the request can not be served as it is; nothing is stored.
             Overloaded, NotReady: not now; nothing is stored.
             DeadlineExceeded: the engine did not answer at all.
         """
-        began = time.monotonic()
+        if place is not None:
+            return await self._recommend(request, request_id, deadline, client, place)
         # First: what is refused is to cost next to nothing.
-        self.require_room(Size.of(request), deadline, client)
+        place = self.enter(Size.of(request), deadline, client)
+        try:
+            return await self._recommend(request, request_id, deadline, client, place)
+        finally:
+            place.leave()
+
+    async def _recommend(
+        self,
+        request: RecommendRequest,
+        request_id: str,
+        deadline: Deadline,
+        client: str,
+        place: Place,
+    ) -> RecommendResponse:
+        began = time.monotonic()
         offer = self._offer(request.events, request.history_mode)
         candidates, missing = self._candidates(request)
-        ask = Ask(request, offer, candidates, deadline, client)
+        ask = Ask(request, offer, candidates, deadline, client, place)
         try:
             async with self.states.turn(request.user_id, deadline) as turn:
                 served = await self._serving.ranked(ask, turn)
@@ -165,7 +181,8 @@ class Recommender:
             InvalidRequest, TooLarge, Overloaded, NotReady: as `recommend`.
             DeadlineExceeded: the user's turn did not come; nothing is stored.
         """
-        self._thread.require_room(Work(len(request.events), 0), deadline, client)
+        # What is taken is stored, so it has no place in line: it is the service's own.
+        self._thread.enter(Work(len(request.events), 0), deadline, client).leave()
         offer = self._offer(request.events, request.history_mode)
         turn = self.states.turn(request.user_id, deadline)
         try:

@@ -9,11 +9,14 @@ refused: those ahead of it are told by their work and the pace.
 import asyncio
 import contextlib
 import math
+import os
+import sys
 import threading
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from typing import Any, Generic, Self, TypeVar
+from dataclasses import dataclass
+from typing import Any, Final, Generic, Self, TypeVar
 
 import structlog
 
@@ -24,10 +27,14 @@ from service.fair_queue import FairQueue
 
 _log = structlog.get_logger("mfalcon.engine")
 
-_PLANNED = 2 / 3
+_PLANNED: Final = 2 / 3
 """The share of what is left of a budget that may be planned for those ahead and the job itself. The
 rest is for what nobody can foretell: without it, each that is taken is taken to the brim, and comes
 late by the first pass that takes longer."""
+
+_NICENESS: Final = 5
+"""Of the engine thread, where threads have a priority of their own. Where cores are short, answers
+and refusals are to leave while it works: each takes little, and each is waited for."""
 
 T = TypeVar("T")
 A = TypeVar("A")
@@ -91,6 +98,18 @@ class Ticket(Generic[T]):
         self.tell(settle, what)
 
 
+@dataclass(slots=True, eq=False)
+class Place:
+    """A place in line: of a job, or kept for one that is on its way."""
+
+    work: Work  # as far as can be told
+    deadline: Deadline | None
+    client: str
+    leave: Callable[[], object]
+    """Give it up, unless its job has had its turn."""
+    ticket: Ticket[Any] | None = None
+
+
 class EngineThread:
     """In fair order, several jobs at a time. Call `submit` from an event loop."""
 
@@ -104,9 +123,9 @@ class EngineThread:
     ) -> None:
         """`run` runs jobs together and settles each as soon as it is done."""
         self._run, self._bounds, self._pace, self._max_queue = run, bounds, pace, max_queue
-        self._queue = FairQueue[Ticket[Any]]()
+        self._queue = FairQueue[Place]()
         self._free_s = 0.0  # time.monotonic() when they are expected to be done
-        self._wake = threading.Condition()
+        self._wake = threading.Condition()  # its lock is entered again by whoever holds it
         self._taken: list[Ticket[Any]] = []
         self._closing = False
         self._ended = threading.Event()
@@ -126,50 +145,64 @@ class EngineThread:
     @property
     def depth(self) -> int:
         """Jobs waiting."""
-        return len(self._queue)
+        with self._wake:
+            return sum(map(_is_here, self._queue))
 
     def wait_s(self, client: str) -> float:
         """How long a job of the client that came now is expected to wait."""
         with self._wake:
             return self._wait_s(client)
 
-    def require_room(self, work: Work, deadline: Deadline, client: str) -> None:
-        """
+    def enter(self, work: Work, deadline: Deadline | None, client: str) -> Place:
+        """A place in line for a job that is on its way: those who come after it are told by it as
+        well, or all that arrive while the first are on their way would be let in.
+
         Raises:
             Overloaded: such a job of the client would wait too long to be run in two thirds of the
-                time it has, or, if it takes more than half of that, to have that half.
+                time it has, or, if it takes more than half of that, to have that half. Or the queue
+                is full, and this job is the furthest beyond its client's share.
             NotReady: the thread is stopping or dead.
         """
+        place = Place(work, deadline, client, lambda: self._leave(place))
         with self._wake:
-            self._require_room(work, deadline, client)
+            self._require_life()
+            self._require_room(place, self._wait_s(client))
+            if deadline is not None and len(self._queue) >= self._max_queue:
+                self._make_room(client)
+            self._queue.put(place, client, self._pace.seconds(work))
+        return place
 
-    async def submit(self, job: Job[T]) -> T:
+    async def submit(self, job: Job[T], place: Place | None = None) -> T:
         """Run on the engine thread and return what it returns.
 
+        Args:
+            place: that was kept for the job, if there is one
+
         Raises:
-            Overloaded: there is no room; see `require_room`. Or the queue is full, and this job, or
-                one that came later, is the furthest beyond its client's share.
+            Overloaded: there is no room; see `enter`. Or the queue is full, and one that came later
+                is not as far beyond its client's share.
             Expired: the deadline passed while the job waited.
             NotReady: the thread is stopping or dead.
         """
         ticket = Ticket(job)
         with self._wake:
-            self._require_room(ticket.work, job.deadline, job.client)
-            if job.deadline is not None and len(self._queue) >= self._max_queue:
-                self._make_room(job.client)
-            self._queue.put(ticket, job.client, self._pace.seconds(ticket.work))
+            if place is None or place not in self._queue:
+                place = self.enter(ticket.work, job.deadline, job.client)
+            else:
+                self._fit(place, ticket.work)
+            place.ticket = ticket
             self._wake.notify()
         expiry = None
         if job.deadline is not None:
             loop = asyncio.get_running_loop()
-            expiry = loop.call_later(job.deadline.remaining_s, self._expire, ticket)
+            expiry = loop.call_later(job.deadline.remaining_s, self._expire, place)
         try:
             return await ticket.future
         finally:
             if expiry is not None:
                 expiry.cancel()
             if ticket.is_given_up:
-                self._leave(ticket)
+                self._leave(place)
 
     async def close(self) -> None:
         """Finish what is queued, then stop."""
@@ -183,18 +216,35 @@ class EngineThread:
         _log.critical("engine_hangs", detail="replace the process; see engine_stall_s")
         self._end()
 
-    def _wait_s(self, client: str) -> float:
+    @property
+    def _rest_s(self) -> float:
+        """Of those who have their turn."""
         is_running = not all(ticket.is_settled for ticket in self._taken)
-        rest_s = max(0.0, self._free_s - time.monotonic()) if is_running else 0.0
-        return rest_s + self._queue.ahead_s(client)
+        return max(0.0, self._free_s - time.monotonic()) if is_running else 0.0
 
-    def _require_room(self, work: Work, deadline: Deadline | None, client: str) -> None:
+    def _wait_s(self, client: str) -> float:
+        return self._rest_s + self._queue.ahead_s(client)
+
+    def _fit(self, place: Place, work: Work) -> None:
+        """The job is here, and what it takes is known."""
+        self._require_life()
+        place.work = work
+        self._queue.weigh(place, self._pace.seconds(work))
+        try:
+            self._require_room(place, self._rest_s + self._queue.before_s(place))
+        except Overloaded:
+            self._queue.remove(place)
+            raise
+
+    def _require_life(self) -> None:
         if self._closing or self._ended.is_set():
             raise NotReady("the engine has stopped", retry_after_s=1)
-        if deadline is not None:
-            left_s, wait_s = deadline.remaining_s, self._wait_s(client)
+
+    def _require_room(self, place: Place, wait_s: float) -> None:
+        if place.deadline is not None:
+            left_s = place.deadline.remaining_s
             planned_s = _PLANNED * left_s
-            late_s = wait_s + min(self._pace.seconds(work), planned_s / 2) - planned_s
+            late_s = wait_s + min(self._pace.seconds(place.work), planned_s / 2) - planned_s
             # An idle engine takes whatever comes, and what has no time left does not wait: it is
             # answered without the engine.
             if late_s > 0 and wait_s > 0 and left_s > 0:
@@ -212,21 +262,24 @@ class EngineThread:
             retry_after_s=max(1, math.ceil(self._wait_s(client))),
         )
         last = self._queue.last_after(client)
-        if last is None or last.job.deadline is None:
+        if last is None or last.deadline is None:
             raise error
         self._queue.remove(last)
-        last.fail(error)
+        if last.ticket is not None:
+            last.ticket.fail(error)
 
-    def _expire(self, ticket: Ticket[Any]) -> None:
-        if self._leave(ticket) and not ticket.is_given_up:
-            ticket.future.set_exception(Expired())
+    def _expire(self, place: Place) -> None:
+        if self._leave(place) and place.ticket is not None and not place.ticket.is_given_up:
+            place.ticket.future.set_exception(Expired())
 
-    def _leave(self, ticket: Ticket[Any]) -> bool:
-        """Whether it was waiting still."""
+    def _leave(self, place: Place) -> bool:
+        """Whether it was in line still."""
         with self._wake:
-            return self._queue.remove(ticket)
+            return self._queue.remove(place)
 
     def _live(self) -> None:
+        if sys.platform == "linux":
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICENESS)
         try:
             while self._wait():
                 self._take()
@@ -238,7 +291,8 @@ class EngineThread:
 
     def _end(self) -> None:
         with self._wake:
-            left = [*self._taken, *self._queue]
+            waiting = (place.ticket for place in self._queue if place.ticket is not None)
+            left = [*self._taken, *waiting]
             self._taken = []
             self._queue.clear()
             self._ended.set()
@@ -249,23 +303,26 @@ class EngineThread:
     def _wait(self) -> bool:
         """Whether there is a job; False: there will be none any more."""
         with self._wake:
-            while not len(self._queue) and not self._closing and not self._ended.is_set():
+            while True:
+                if self._queue.first(_is_here) is not None:
+                    return True
+                if self._closing or self._ended.is_set():
+                    return False
                 self._wake.wait()
-            return len(self._queue) > 0
 
     def _take(self) -> None:
         """The next batch off the queue; nothing if nobody waits any more."""
         now_s = time.monotonic()
         batch = Batch(self._bounds, self._pace, now_s)
         with self._wake:
-            while len(self._queue):
-                ticket = self._queue.first
+            while place := self._queue.first(_is_here):
+                assert place.ticket is not None
                 try:
-                    if not self._joins(ticket, batch):
+                    if not self._joins(place.ticket, batch):
                         break
                 except Exception as error:
-                    ticket.fail(error)
-                self._queue.pop()
+                    place.ticket.fail(error)
+                self._queue.take(place)
             self._free_s = now_s + batch.seconds
 
     def _joins(self, ticket: Ticket[Any], batch: Batch) -> bool:
@@ -297,3 +354,8 @@ class EngineThread:
             for ticket in tickets:
                 if not ticket.is_settled:
                     ticket.fail(error)
+
+
+def _is_here(place: Place) -> bool:
+    """Its job, for which it may have been kept."""
+    return place.ticket is not None

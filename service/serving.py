@@ -19,7 +19,7 @@ from service.deadline import Deadline, Margin
 from service.errors import DeadlineExceeded
 from service.metrics import Metrics
 from service.ranking import Ranking, RankJob
-from service.scheduler import EngineThread, Expired
+from service.scheduler import EngineThread, Expired, Place
 from service.schemas import RecommendRequest
 from service.slate import SlateJob, SlateSize
 from service.states import Confirmed, Loaded, UserStates
@@ -42,6 +42,7 @@ class Ask:
     candidates: Tensor | None
     deadline: Deadline
     client: str
+    place: Place
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +125,7 @@ class Serving:
         loaded, applied = await self.held(user_id, ask.offer, deadline, size)
         cache_s = time.monotonic() - began
         job = self.job(ask, loaded, applied)
-        return Served(job, await self._rank(job), loaded, applied, cache_s)
+        return Served(job, await self._rank(job, ask.place), loaded, applied, cache_s)
 
     async def _ranked_from(self, here: Loaded, ask: Ask, turn: Turn) -> Served | None:
         """Rank from a copy at once, and see meanwhile whether the store still holds the same.
@@ -156,7 +157,7 @@ class Serving:
         turn.lasts_until(confirming)
         cache_s = time.monotonic() - began
         try:
-            ranking = await self._rank(job)
+            ranking = await self._rank(job, ask.place)
         finally:
             settle(None)  # In case the engine never got to it.
         ranked_s = time.monotonic()
@@ -232,11 +233,11 @@ class Serving:
             count = ranking.num_jobs
             self._states.costs.encoded(ranking.num_rows / count, ranking.encode_ms / 1000 / count)
 
-    async def _rank(self, job: RankJob) -> Ranking | None:
+    async def _rank(self, job: RankJob, place: Place) -> Ranking | None:
         """None if the deadline passed before the engine was free."""
         try:
             async with asyncio.timeout(job.deadline.remaining_s + _GRACE_S):
-                return await self._thread.submit(job)
+                return await self._thread.submit(job, place)
         except Expired:
             return None
         except TimeoutError as error:

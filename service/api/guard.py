@@ -29,28 +29,15 @@ def is_admin(path: str) -> bool:
     return path.startswith(_ADMIN_PREFIX)
 
 
-class Guard:
-    """Puts the name of the client into `scope["state"]["client"]`, or answers 401 or 403."""
+class Gate:
+    """Knows who asks."""
 
-    def __init__(self, app: ASGIApp, clients: Keys, admin: Keys) -> None:
-        self._app, self._clients, self._admin = app, clients, admin
+    def __init__(self, clients: Keys, admin: Keys) -> None:
+        self._clients, self._admin = clients, admin
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
-        try:
-            client = self._client(scope)
-        except ServiceError as error:
-            response = answer(error, scope["state"]["request_id"], scope["path"])
-            response.headers["Connection"] = "close"  # the body is not read
-            await response(scope, receive, send)
-            return
-        scope["state"]["client"] = client
-        await self._app(scope, receive, send)
+    def client(self, scope: Scope) -> str:
+        """The name of the client.
 
-    def _client(self, scope: Scope) -> str:
-        """
         Raises:
             Unauthorized: no key, or not one of those that this path takes.
             Forbidden: an admin route, and no admin key is set.
@@ -75,6 +62,27 @@ class Guard:
                 f"{what} {found}; send it as `Authorization: Bearer KEY` or `X-API-Key: KEY`"
             )
         return client
+
+
+class Guard:
+    """Puts the name of the client into `scope["state"]["client"]`, or answers 401 or 403."""
+
+    def __init__(self, app: ASGIApp, gate: Gate) -> None:
+        self._app, self._gate = app, gate
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        try:
+            client = self._gate.client(scope)
+        except ServiceError as error:
+            response = answer(error, scope["state"]["request_id"], scope["path"])
+            response.headers["Connection"] = "close"  # the body is not read
+            await response(scope, receive, send)
+            return
+        scope["state"]["client"] = client
+        await self._app(scope, receive, send)
 
 
 async def _let_admin(request: Request) -> None:

@@ -4,44 +4,43 @@ Never reads the body itself. Pure ASGI: nothing here buffers an answer.
 """
 
 import asyncio
-import re
 import time
-import uuid
-from typing import Final
 
 import structlog
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.api.problems import answer
-from service.api.scope import header
+from service.api.scope import header, request_id
+from service.api.tally import Tally
 from service.errors import ServiceError, TooLarge, TooSlow, Unexpected
 from service.in_flight import InFlight
 from service.lifecycle import Lifecycle
-from service.logs import RequestLog
 from service.metrics import Metrics
 
 _log = structlog.get_logger("mfalcon.http")
-_SAFE_ID: Final = re.compile(r"[A-Za-z0-9._:-]{1,128}")
-_QUIET: Final = ("/health", "/metrics")
 
 
 class RequestScope:
     """Gives each request an id and a start time; counts, times and logs its answer."""
 
     def __init__(
-        self, app: ASGIApp, metrics: Metrics, lifecycle: Lifecycle, in_flight: InFlight
+        self,
+        app: ASGIApp,
+        metrics: Metrics,
+        tally: Tally,
+        lifecycle: Lifecycle,
+        in_flight: InFlight,
     ) -> None:
-        self._app, self._metrics, self._tell = app, metrics, RequestLog(_log)
+        self._app, self._metrics, self._tally = app, metrics, tally
         self._lifecycle, self._in_flight = lifecycle, in_flight
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        began = time.monotonic()
-        given = header(scope, b"x-request-id").decode("latin-1")
-        request_id = given if _SAFE_ID.fullmatch(given) else uuid.uuid4().hex
-        scope.setdefault("state", {}).update(request_id=request_id, began_s=began)
+        state = scope.setdefault("state", {})
+        began = state.setdefault("began_s", time.monotonic())
+        mine = state["request_id"] = request_id(scope)
         status: int | None = None
         self._metrics.in_flight.inc()
 
@@ -51,7 +50,7 @@ class RequestScope:
                 status = message["status"]
                 message["headers"] = [
                     *message.get("headers", []),
-                    (b"x-request-id", request_id.encode()),
+                    (b"x-request-id", mine.encode()),
                 ]
                 if self._lifecycle.is_draining:
                     # The client's next request is to find another replica, not a closed connection.
@@ -62,22 +61,16 @@ class RequestScope:
             with self._in_flight.request():
                 await self._app(scope, receive, send_with_id)
         except Exception as error:
-            _log.error("internal_error", request_id=request_id, exc_info=error)
+            _log.error("internal_error", request_id=mine, exc_info=error)
             if status is not None:
                 raise  # half an answer is out; the server cuts the connection
-            await answer(Unexpected(), request_id, scope["path"])(scope, receive, send_with_id)
+            await answer(Unexpected(), mine, scope["path"])(scope, receive, send_with_id)
         finally:
-            self._done(scope, request_id, status, time.monotonic() - began)
-
-    def _done(self, scope: Scope, request_id: str, status: int | None, seconds: float) -> None:
-        self._metrics.in_flight.dec()
-        # The route's template, never the path: paths hold user ids.
-        route = getattr(scope.get("route"), "path", "unmatched")
-        self._metrics.requests.labels(route, str(status or "disconnected")).inc()
-        self._metrics.request_seconds.labels(route).observe(seconds)
-        if not route.startswith(_QUIET):
-            ms = round(seconds * 1000, 2)
-            self._tell(request_id=request_id, route=route, status=status, ms=ms)
+            if place := state.get("place"):
+                place.leave()
+            self._metrics.in_flight.dec()
+            route = getattr(scope.get("route"), "path", "unmatched")
+            self._tally.done(route, mine, status, time.monotonic() - began)
 
 
 class BodyLimit:

@@ -24,7 +24,7 @@ class Peek:
     def at(cls, body: bytes) -> Self | None:
         """None: not the body of a request to recommend, as far as it is looked at."""
         try:
-            given = from_json(body)
+            given = from_json(body, cache_strings="keys")
         except ValueError:
             return None
         match _DEFAULTS | given if isinstance(given, dict) else None:

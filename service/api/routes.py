@@ -44,7 +44,13 @@ async def recommend(
     """Ranked items with action predictions, within the latency budget."""
     recommender = _runtime(request).recommender()
     deadline = _deadline(request, body.budget_ms)
-    answer = await recommender.recommend(body, request.state.request_id, deadline, _client(request))
+    answer = await recommender.recommend(
+        body,
+        request.state.request_id,
+        deadline,
+        _client(request),
+        getattr(request.state, "place", None),
+    )
     timing = answer.timing_ms.model_dump()
     response.headers["Server-Timing"] = ", ".join(f"{k};dur={v}" for k, v in timing.items())
     return answer

@@ -1,6 +1,12 @@
-"""Owns reading headers off a scope, for middleware. Never decodes."""
+"""Owns reading headers off a scope, for whatever stands before the routes."""
+
+import re
+import uuid
+from typing import Final
 
 from starlette.types import Scope
+
+_SAFE_ID: Final = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 
 
 def find(scope: Scope, name: bytes) -> bytes | None:
@@ -11,3 +17,9 @@ def find(scope: Scope, name: bytes) -> bytes | None:
 def header(scope: Scope, name: bytes) -> bytes:
     """The same; empty if there is none."""
     return find(scope, name) or b""
+
+
+def request_id(scope: Scope) -> str:
+    """The client's, if it can be told back, or a new one."""
+    given = header(scope, b"x-request-id").decode("latin-1")
+    return given if _SAFE_ID.fullmatch(given) else uuid.uuid4().hex

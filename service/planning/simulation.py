@@ -224,8 +224,7 @@ class _Replica:
 
     def _take(self) -> list[_Request]:
         batch, taken = Batch(self._bounds, self._pace, self.now_s), []
-        while len(self._queue):
-            request = self._queue.first
+        while request := self._queue.first(lambda _: True):
             if self.now_s >= request.deadline.at_s:
                 self._num_cut += 1
                 self.on_answer()
@@ -233,7 +232,7 @@ class _Replica:
                 taken.append(request)
             else:
                 break
-            self._queue.pop()
+            self._queue.take(request)
         self._free_s = self.now_s + batch.seconds
         return taken
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from service.connections import MAX_HEAD_BYTES
+from service.protocol import MAX_HEAD_BYTES
 from tests.certificates import make_certificates
 from tests.integration.process import ANSWER_S, ServiceProcess, mfalcon
 

@@ -10,6 +10,8 @@ from typing import Any
 
 import httpx
 import torch
+import uvicorn
+from fastapi import FastAPI
 
 from model.checkpoint import Checkpoint, save
 from model.config import Window
@@ -19,6 +21,7 @@ from model.history import Event, History
 from model.items import Items
 from model.network.hstu import HSTU
 from model.presets import native
+from service import connections
 from service.app import create_app
 from service.batch import Pace
 from service.configuration import load_settings
@@ -26,6 +29,7 @@ from service.metrics import Metrics
 from service.ranker import Ranker
 from service.runtime import Runtime
 from service.scheduler import Job, Ticket
+from service.settings import Settings
 
 JSON = dict[str, Any]
 
@@ -96,8 +100,13 @@ def make_events(count: int, *, first: int = 0) -> list[JSON]:
 class Service:
     """An app within its lifespan, and a client that asks it without a network."""
 
+    app: FastAPI
     client: httpx.AsyncClient
-    runtime: Runtime
+
+    @property
+    def runtime(self) -> Runtime:
+        found: Runtime = self.app.state.runtime
+        return found
 
     async def recommend(self, **body: Any) -> JSON:
         """The answer to a request at NOW_S for user "u", unless `body` says otherwise."""
@@ -136,7 +145,23 @@ async def serving(folder: Path, **flags: Any) -> AsyncIterator[Service]:
         httpx.AsyncClient(transport=transport, base_url="http://mfalcon") as client,
     ):
         await app.state.runtime.started()
-        yield Service(client, app.state.runtime)
+        yield Service(app, client)
+
+
+@asynccontextmanager
+async def over_sockets(app: FastAPI, settings: Settings) -> AsyncIterator[int]:
+    """The port where the app, started or not, listens as it does in production."""
+    options = connections.options(settings, app.state.shedding)
+    config = uvicorn.Config(app, port=0, lifespan="off", log_level="critical", **options)
+    server = uvicorn.Server(config)
+    listens = asyncio.create_task(server.serve())
+    while not server.started:  # noqa: ASYNC110 - it tells nobody
+        await asyncio.sleep(0.01)
+    try:
+        yield server.servers[0].sockets[0].getsockname()[1]
+    finally:
+        server.should_exit = True
+        await listens
 
 
 Serving = Callable[..., AbstractAsyncContextManager[Service]]

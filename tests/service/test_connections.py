@@ -7,40 +7,25 @@ from typing import Any
 
 import anyio
 import pytest
-import uvicorn
 
-from service import connections
+from service import protocol
 from service.app import create_app
 from service.configuration import load_settings
+from tests.service.builders import over_sockets
 
 pytestmark = pytest.mark.anyio
 
 HEAD = b"GET /health/live HTTP/1.1\r\nHost: mfalcon\r\n"
 NO_HANG_S = 20.0
-MUCH = connections.MAX_HEAD_BYTES
+MUCH = protocol.MAX_HEAD_BYTES
 
 
 @asynccontextmanager
 async def listening(**flags: Any) -> AsyncIterator[int]:
     """The port of an app that was not started: enough to be asked whether it is alive."""
     settings = load_settings(flags)
-    server = uvicorn.Server(
-        uvicorn.Config(
-            create_app(settings),
-            port=0,
-            **connections.options(settings),
-            lifespan="off",
-            log_level="critical",
-        )
-    )
-    serving = asyncio.create_task(server.serve())
-    while not server.started:  # noqa: ASYNC110 - it tells nobody
-        await asyncio.sleep(0.01)
-    try:
-        yield server.servers[0].sockets[0].getsockname()[1]
-    finally:
-        server.should_exit = True
-        await serving
+    async with over_sockets(create_app(settings), settings) as port:
+        yield port
 
 
 async def told(port: int, *pieces: bytes) -> bytes:

@@ -39,7 +39,7 @@ async def traced(folder: Path, told: Any) -> AsyncIterator[Service]:
         httpx.AsyncClient(transport=transport, base_url="http://mfalcon") as client,
     ):
         await app.state.runtime.started()
-        yield Service(client, app.state.runtime)
+        yield Service(app, client)
 
 
 async def test_a_request_is_a_span_and_its_stages_follow_each_other(folder: Path) -> None:

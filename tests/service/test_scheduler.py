@@ -5,7 +5,7 @@ import random
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -185,18 +185,88 @@ async def test_a_job_that_would_only_wait_for_its_deadline_is_refused_until_it_f
         own = Work(1, 0).num_rows
         late = seconds + own - 250 * 2 / 3
         assert raised.value.retry_after_s == pytest.approx(late, abs=NO_HANG_S + 1)
-        with pytest.raises(Overloaded):
-            thread.require_room(Work(1, 0), Deadline.after_ms(250_000), "anonymous")
-        thread.require_room(Work(1, 0), Deadline.after_ms(600_000), "anonymous")
-        with pytest.raises(Overloaded):  # more than half of its budget is left to none
-            thread.require_room(Work(1, 300), Deadline.after_ms(500_000), "anonymous")
-        thread.require_room(Work(1, 10_000), Deadline.after_ms(1_100_000), "anonymous")
+        for work, budget_ms, has_room in (
+            (Work(1, 0), 250_000, False),
+            (Work(1, 0), 600_000, True),
+            (Work(1, 300), 500_000, False),  # more than half of its budget is left to none
+            (Work(1, 10_000), 1_100_000, True),
+        ):
+            with nullcontext() if has_room else pytest.raises(Overloaded):
+                thread.enter(work, Deadline.after_ms(budget_ms), "anonymous").leave()
         waiting.append(later(thread, lambda: "served", patient()))
         waiting.append(later(thread, lambda: "served"))  # the service's own
         await asyncio.sleep(0)
     assert await asyncio.gather(*waiting) == ["served"] * 5
     assert thread.wait_s("anonymous") == 0
     await thread.close()
+
+
+async def test_who_comes_later_is_told_by_those_who_are_on_their_way() -> None:
+    """Rows of a second each, and nothing in the queue to be run yet."""
+    thread = make_thread(Calls(), pace=pace_of(1.0, 1.0))
+    seconds = Work(1, 0).num_rows
+    deadline = Deadline.after_ms(1000 * 3.5 * seconds * 3 / 2)
+    places = [thread.enter(Work(1, 0), deadline, "anonymous") for _ in range(3)]
+    with pytest.raises(Overloaded):
+        thread.enter(Work(1, 0), deadline, "anonymous")
+    assert thread.depth == 0
+    assert thread.wait_s("anonymous") == pytest.approx(3 * seconds)
+    places.pop(0).leave()
+    places.append(thread.enter(Work(1, 0), deadline, "anonymous"))
+    for place in places:
+        assert await thread.submit(Call(lambda: "served", deadline), place) == "served"
+        place.leave()
+    assert thread.wait_s("anonymous") == 0
+    await thread.close()
+
+
+async def test_a_place_is_kept_while_others_are_served(thread: EngineThread) -> None:
+    ran: list[str] = []
+    place = thread.enter(Work(1, 0), soon(), "anonymous")
+    assert await thread.submit(Call(lambda: "first", soon())) == "first"
+    async with occupied(thread):
+        after = later(thread, lambda: ran.append("after"), soon())
+        await asyncio.sleep(0)
+        before = asyncio.create_task(
+            thread.submit(Call(lambda: ran.append("before"), soon()), place)
+        )
+        await asyncio.sleep(0)
+    await asyncio.gather(before, after)
+    assert ran == ["before", "after"]
+
+
+async def test_a_job_that_takes_more_than_its_place_tells_is_refused_by_what_it_takes() -> None:
+    thread = make_thread(Calls(), pace=pace_of(1.0, 1.0))
+    deadline = Deadline.after_ms(1000 * 10 * Work(1, 0).num_rows)
+    first = thread.enter(Work(1, 300), patient(), "anonymous")
+    place = thread.enter(Work(1, 0), patient(), "anonymous")
+    place.deadline = deadline
+    with pytest.raises(Overloaded):
+        await thread.submit(Call(lambda: "late", deadline, num_candidates=300), place)
+    assert thread.wait_s("anonymous") == pytest.approx(Work(1, 300).num_rows)
+    first.leave()
+    await thread.close()
+
+
+async def test_a_place_that_was_lost_to_another_client_is_asked_for_again() -> None:
+    thread = make_thread(Calls(), max_queue=2)
+    kept, lost = (thread.enter(Work(1, 0), patient(), "greedy") for _ in range(2))
+    more = thread.enter(Work(1, 0), patient(), "modest")
+    with pytest.raises(Overloaded):
+        await thread.submit(Call(lambda: "late", patient(), 0, "greedy"), lost)
+    kept.leave()
+    more.leave()
+    assert await thread.submit(Call(lambda: "served", patient(), 0, "greedy"), lost) == "served"
+    await thread.close()
+
+
+async def test_the_engine_ends_with_places_kept(thread: EngineThread) -> None:
+    place = thread.enter(Work(1, 0), soon(), "anonymous")
+    with anyio.fail_after(NO_HANG_S):
+        await thread.close()
+    with pytest.raises(NotReady):
+        await thread.submit(Call(lambda: "late", soon()), place)
+    place.leave()
 
 
 async def test_an_idle_engine_takes_whatever_comes() -> None:

@@ -1,24 +1,34 @@
 """What can not be answered in time is refused before it is validated, by the rule of admission."""
 
+import asyncio
 import json
+import re
+from collections.abc import AsyncIterator
 from typing import Any
 
+import httpx
 import pytest
 
+from service import protocol
 from service.api.peek import Peek
+from service.keys import Keys
 from service.serving import Size
-from tests.service.builders import Service, make_events
+from tests.service.builders import Service, make_events, over_sockets
 
 pytestmark = pytest.mark.anyio
 
 
 @pytest.fixture
-def busy(service: Service, monkeypatch: pytest.MonkeyPatch) -> Service:
-    """Those who wait for the engine take a tenth of a second more."""
+async def busy(service: Service, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Service]:
+    """Asked over sockets, while those who wait for the engine take .3 s."""
     model = service.runtime._model
     assert model is not None
-    monkeypatch.setattr(model.thread, "_wait_s", lambda _: 0.1)
-    return service
+    monkeypatch.setattr(model.thread, "_wait_s", lambda _: 0.3)
+    async with (
+        over_sockets(service.app, service.runtime.settings) as port,
+        httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as client,
+    ):
+        yield Service(service.app, client)
 
 
 async def test_what_is_refused_is_not_validated(
@@ -28,7 +38,7 @@ async def test_what_is_refused_is_not_validated(
         raise AssertionError("it came to the recommender")
 
     monkeypatch.setattr(busy.runtime.recommender(), "recommend", never)
-    body = {"user_id": 5, "events": [None], "budget_ms": 50}
+    body = {"user_id": 5, "events": [None], "budget_ms": 400}
     response = await busy.client.post("/recommend", json=body)
     assert (response.status_code, response.json()["code"]) == (429, "overloaded")
     assert response.headers["Retry-After"] == "1"
@@ -39,7 +49,7 @@ async def test_what_is_refused_is_not_validated(
 
 
 @pytest.mark.parametrize(
-    ("budget", "status"), [({"budget_ms": 50}, 429), ({}, 200), ({"budget_ms": 5000}, 200)]
+    ("budget", "status"), [({"budget_ms": 400}, 429), ({}, 200), ({"budget_ms": 5000}, 200)]
 )
 async def test_it_is_refused_by_its_own_budget(
     busy: Service, budget: dict[str, float], status: int
@@ -50,7 +60,7 @@ async def test_it_is_refused_by_its_own_budget(
 
 
 async def test_the_headers_budget_counts(busy: Service) -> None:
-    for given_ms, status in (("50", 429), ("5000", 200), ("-1", 422)):
+    for given_ms, status in (("400", 429), ("5000", 200), ("-1", 422)):
         headers = {"X-Request-Timeout-Ms": given_ms}
         response = await busy.client.post("/recommend", json={"user_id": "u"}, headers=headers)
         assert response.status_code == status
@@ -60,6 +70,93 @@ async def test_the_headers_budget_counts(busy: Service) -> None:
 async def test_what_is_no_request_is_told_what_is_wrong(busy: Service, body: bytes) -> None:
     response = await busy.client.post("/recommend", content=body)
     assert (response.status_code, response.json()["code"]) == (422, "invalid_request")
+
+
+LATE = b'{"user_id": "u", "budget_ms": 400}'
+NO_HANG_S = 20.0
+
+
+def head(*lines: str, length: int = len(LATE)) -> bytes:
+    kind = "Content-Type: application/json"
+    first = ("POST /recommend HTTP/1.1", "Host: mfalcon", kind, f"Content-Length: {length}")
+    return "\r\n".join((*first, *lines, "", "")).encode()
+
+
+async def statuses(service: Service, *pieces: bytes) -> list[bytes]:
+    """Of the answers to what is sent in pieces over one connection, which the client then ends."""
+    port = service.client.base_url.port
+    assert port is not None
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    for piece in pieces:
+        writer.write(piece)
+        await asyncio.sleep(0.02)  # so that it is read apart from the next
+    told = b""
+    async with asyncio.timeout(NO_HANG_S):
+        while told.count(b"HTTP/1.1 ") < b"".join(pieces).count(b"POST "):
+            told += await reader.read(1 << 16)
+    writer.close()
+    return re.findall(rb"HTTP/1\.1 (\d+)", told)
+
+
+async def test_a_connection_goes_on_after_a_refusal(busy: Service) -> None:
+    paid = b'{"user_id": "u", "budget_ms": 5000}'
+    asked = [head() + LATE, head(length=len(paid)) + paid, head() + LATE]
+    assert await statuses(busy, *asked) == [b"429", b"200", b"429"]
+
+
+async def test_answers_keep_the_order_of_requests_sent_at_once(busy: Service) -> None:
+    paid = b'{"user_id": "u", "budget_ms": 5000}'
+    asked = b"".join((head() + LATE, head(length=len(paid)) + paid, head() + LATE))
+    assert await statuses(busy, asked) == [b"429", b"200", b"429"]
+
+
+async def test_a_body_may_come_in_pieces(busy: Service) -> None:
+    assert await statuses(busy, head(), LATE[:5], LATE[5:]) == [b"429"]
+    assert await busy.metric('mfalcon_refusals_total{reason="late"}') == 1
+
+
+@pytest.mark.parametrize("bound", ["_SLOW_S", "_LONG_BYTES"])
+async def test_a_slow_or_long_body_is_refused_by_the_route(
+    busy: Service, monkeypatch: pytest.MonkeyPatch, bound: str
+) -> None:
+    monkeypatch.setattr(protocol, bound, 0)
+    monkeypatch.setattr(busy.app.state.shedding, "_told", None)
+    assert await statuses(busy, head() + LATE[:5], LATE[5:]) == [b"429"]
+
+
+async def test_a_client_that_leaves_amid_its_body_is_forgotten(busy: Service) -> None:
+    port = busy.client.base_url.port
+    _, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(head() + LATE[:5])
+    await asyncio.sleep(0.02)
+    writer.transport.abort()
+    assert (await busy.client.get("/health/ready")).status_code == 200
+    assert await busy.metric('mfalcon_refusals_total{reason="late"}') == 0
+
+
+@pytest.mark.parametrize(
+    "line", ["Connection: close", "Origin: https://shop.example", "Expect: 100-continue"]
+)
+async def test_what_takes_more_than_an_answer_goes_to_the_route(
+    busy: Service, monkeypatch: pytest.MonkeyPatch, line: str
+) -> None:
+    monkeypatch.setattr(busy.app.state.shedding, "_told", None)
+    assert (await statuses(busy, head(line) + LATE))[-1] == b"429"
+
+
+async def test_who_has_no_key_is_told_so(busy: Service) -> None:
+    busy.app.state.clients.become(Keys([("shop", "k" * 16)]))
+    body = {"user_id": "u", "budget_ms": 400}
+    for headers, status in (({}, 401), ({"X-API-Key": "k" * 16}, 429)):
+        response = await busy.client.post("/recommend", json=body, headers=headers)
+        assert response.status_code == status
+
+
+async def test_a_service_that_drains_refuses_on_its_usual_way(busy: Service) -> None:
+    busy.runtime.drain()
+    response = await busy.client.post("/recommend", json={"user_id": "u", "budget_ms": 400})
+    assert response.status_code == 429
+    assert response.headers["Connection"] == "close"
 
 
 @pytest.mark.parametrize(
