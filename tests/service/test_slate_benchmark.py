@@ -2,16 +2,18 @@
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
+from model.data.sources import open_data
 from model.engine.engine import Engine
 from model.history import History
 from service.benchmark.shapes import SHAPES
-from service.benchmark.slate import BEAMS, LENGTH, measure_cost, measure_gain
+from service.benchmark.slate import BEAMS, LENGTH, histories_of, measure_cost, measure_gain
 from service.cli.main import app
-from tests.service.builders import history_of, make_checkpoint, make_events
+from tests.service.builders import ITEM_IDS, history_of, make_checkpoint, make_events
 from tests.service.test_cli import MACHINE
 
 
@@ -50,6 +52,20 @@ def test_the_command_prints_and_writes(monkeypatch: pytest.MonkeyPatch) -> None:
     found = json.loads(CliRunner().invoke(app, [*command, "--output", "json"]).stdout)
     assert found["gain"]["users"] > 0
     assert set(found) == {"costs", "gain"} | MACHINE
+
+
+def test_users_of_a_data_set_are_continued_after_all_but_their_last_event(tmp_path: Path) -> None:
+    log = tmp_path / "log.csv"
+    rows = [f"{user},{ITEM_IDS[user + n]},{1000 + n}" for user in range(5) for n in range(4 + user)]
+    log.write_text("\n".join(["user_id,item_id,timestamp", *rows]))
+    drawn = [
+        histories_of(make_checkpoint(), open_data(str(log)), num_users=3, seed=seed)
+        for seed in (1, 1)
+    ]
+    assert [h.events for h in drawn[0]] == [h.events for h in drawn[1]]
+    for history in drawn[0]:
+        first = history.events[0].item
+        assert [event.item for event in history.events] == list(range(first, 2 * first + 3))
 
 
 def test_a_checkpoint_without_histories_is_told() -> None:
