@@ -15,11 +15,9 @@ from model.engine.encoder import Encoded, EncodeJob
 from model.engine.engine import Engine
 from model.engine.oracle import Oracle
 from model.engine.slate import Beam, lengthen
-from service.api.peek import Peek
 from service.batch import Work
 from service.deadline import Deadline
 from service.ranking import Ranking, RankJob
-from service.serving import Size
 from service.slate import Slate, SlateJob, SlateSize
 from service.verification.slates import slates
 from service.verification.users import VerifiedUser
@@ -214,12 +212,6 @@ async def test_slates_and_lists_in_one_batch_are_what_they_are_alone(
 
 
 def test_admission_knows_what_a_slate_costs() -> None:
-    assert (
-        Size(3, None, 10, 4)
-        == Peek.at(  # type: ignore[union-attr]
-            json.dumps({"events": [1, 2, 3], "mode": "slate"}).encode()
-        ).size
-    )
     size = SlateSize(length=10, beam=4)
     assert size.work(3) == Work(3 + 36, 40, num_jobs=37)
     assert SlateSize(1, 4).work(3) == Work(3, 4)
