@@ -25,9 +25,6 @@ UserId = Annotated[
 ItemId = Annotated[str, Field(min_length=1, max_length=256)]
 Tier = Literal["device", "memory", "redis"]
 
-MAX_COUNT = 2**31 - 1
-"""Whatever the settings: nobody could plan by a larger number."""
-
 _MAX_FIELDS = 128
 _LATEST_SECOND = 32_503_680_000  # the year 3000; larger numbers are milliseconds
 
@@ -75,7 +72,7 @@ class RecommendRequest(_WithEvents):
         min_length=1,
         description="items to rank; left out: the whole catalogue",
     )
-    num_results: int = Field(default=10, ge=1, le=MAX_COUNT, description="items wanted")
+    num_results: int = Field(default=10, ge=1, description="items wanted")
     mode: Literal["ranking", "slate"] = Field(
         default="ranking",
         description="ranking: the best items, each by itself; slate: the best sequence of items, "
@@ -84,7 +81,6 @@ class RecommendRequest(_WithEvents):
     beam: int = Field(
         default=4,
         ge=1,
-        le=MAX_COUNT,
         description="with mode slate: sequences that are kept from item to item; 1 is greedy",
     )
     exclude_seen: bool = Field(

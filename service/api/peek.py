@@ -6,13 +6,16 @@ from typing import Final, Self
 
 from pydantic_core import from_json
 
-from service.schemas import MAX_COUNT, RecommendRequest
+from service.schemas import RecommendRequest
 from service.serving import Size
 
 _DEFAULTS: Final = {
     name: RecommendRequest.model_fields[name].default
     for name in ("events", "candidates", "num_results", "mode", "beam", "budget_ms")
 }
+
+_TOO_MANY: Final = 1 << 31
+"""Whatever the settings: no time can be told for it, and it is for the route to refuse."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +38,7 @@ class Peek:
                 "mode": mode,
                 "beam": int(beam),
                 "budget_ms": None | int() | float() as budget_ms,
-            } if (budget_ms is None or 0 < budget_ms < inf) and max(num_results, beam) <= MAX_COUNT:
+            } if (budget_ms is None or 0 < budget_ms < inf) and max(num_results, beam) < _TOO_MANY:
                 size = Size(
                     num_events=len(events),
                     num_candidates=None if candidates is None else len(candidates),
