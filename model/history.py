@@ -85,7 +85,7 @@ class History:
         times = (*self.timestamps.numpy()[-1:].tolist(), *(event.timestamp for event in offered))
         if all(before < after for before, after in pairwise(times)):
             # The usual case: all newer than what is held, so none is a duplicate or too old.
-            return self._followed_by(offered, window), MergeCounts(len(offered))
+            return self.followed_by(offered).within(window), MergeCounts(len(offered))
         held = self.events
         seen = set(held)
         horizon = held[0].timestamp if self.anchor else None
@@ -102,18 +102,21 @@ class History:
         if not accepted:
             return self, counts
         merged = sorted(held + accepted, key=lambda event: event.timestamp)
-        start = window.start(self.anchor + len(merged))
-        return History.of(merged[start - self.anchor :], anchor=start), counts
+        return History.of(merged, anchor=self.anchor).within(window), counts
 
-    def _followed_by(self, events: Sequence[Event], window: Window) -> "History":
+    def followed_by(self, events: Sequence[Event]) -> "History":
+        """With events behind it that are no older than its newest; all of them, duplicates too."""
         items, actions, timestamps = zip(*events, strict=True)
-        start = window.start(self.num_known + len(events))
         return History(
             _joined(self.items, items),
             _joined(self.actions, actions),
             _joined(self.timestamps, timestamps),
             self.anchor,
-        ).cut(start - self.anchor, None)
+        )
+
+    def within(self, window: Window) -> "History":
+        """What the window holds of it."""
+        return self.cut(max(window.start(self.num_known) - self.anchor, 0), None)
 
     def common_prefix(self, other: "History") -> int:
         """Number of leading events the two share; 0 when their windows begin differently."""

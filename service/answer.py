@@ -25,6 +25,7 @@ from service.schemas import (
     RecommendResponse,
     Timing,
 )
+from service.slate import SHORT_SLATE, Slate
 from service.states import Loaded
 from service.updates import Offer
 
@@ -53,6 +54,7 @@ _INCOMPLETE = {
     SHORTENED_HISTORY,
     STALE_HISTORY,
     UNSCORED_CANDIDATES,
+    SHORT_SLATE,
     POPULARITY,
 }
 
@@ -156,6 +158,7 @@ def _degraded(
         SHORTENED_HISTORY: ranking is not None and ranking.shortcut == SHORTENED_HISTORY,
         STALE_HISTORY: ranking is not None and ranking.shortcut == STALE_HISTORY,
         UNSCORED_CANDIDATES: ranking is not None and ranking.num_unscored > 0,
+        SHORT_SLATE: isinstance(ranking, Slate) and ranking.is_short,
         POPULARITY: ranking is None,
     }
     return [reason for reason, holds in reasons.items() if holds]

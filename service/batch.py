@@ -28,10 +28,11 @@ class Work:
 
     num_events: int  # event rows to encode
     num_candidates: int
+    num_jobs: int = 1  # histories that are encoded: a slate extends each branch in each step
 
     @property
     def encode_rows(self) -> int:
-        return _JOB_ROWS + self.num_events
+        return _JOB_ROWS * self.num_jobs + self.num_events
 
     @property
     def num_rows(self) -> int:

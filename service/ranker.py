@@ -1,25 +1,28 @@
-"""Owns what the engine thread does for a batch of jobs: one encode, one retrieval, then scoring.
+"""Owns what the engine thread does for a batch of jobs: one encode, one retrieval, then scoring
+passes, and between them a step of the slates.
 
 Never waits and never touches the store. A request is settled with its own last microbatch, or once
 a look between two passes finds its deadline gone; its mates go on without it.
 """
 
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any, Final
+from collections.abc import Sequence
+from typing import Any, Final, TypeAlias
 
-import torch
 from torch import Tensor
 
 from model.engine.encoder import Encoded, EncodeJob
 from model.engine.engine import Engine
 from model.engine.mfalcon import Microbatch
-from model.engine.state import UserState
-from service.batch import Pace
+from model.engine.slate import lengthen
+from service.batch import Pace, Work
 from service.metrics import Metrics
-from service.ranking import ExtendJob, Ranking, RankJob, retrieved
+from service.ranking import ExtendJob, RankJob
 from service.scheduler import Job, Ticket
+from service.scoring import CandidateScoring, Scoring, SlateScoring, Together, parted
+from service.slate import SlateJob
+
+_Part: TypeAlias = tuple[CandidateScoring, Microbatch]
 
 _LEAST_PASS: Final = 32
 """Candidates; a pass of fewer costs as much."""
@@ -39,16 +42,19 @@ class Ranker:
         self._metrics.batch_rows.observe(sum(ticket.work.num_rows for ticket in tickets))
         requests = self._encode(tickets)
         while requests:
-            done, requests = _parted(requests)
-            chosen = self._next_pass(requests)
+            done, requests = parted(requests)
+            chosen = self._next_pass([r for r in requests if isinstance(r, CandidateScoring)])
+            slates = [r for r in requests if isinstance(r, SlateScoring)]
             # Not before: the event loop, which is told, would take the interpreter from this
             # thread, which has little need of it while a pass runs.
             for request in done:
                 request.finish()
             if chosen:
                 self._score(chosen)
+            if slates:
+                self._lengthen(slates)
 
-    def _encode(self, tickets: Sequence[Ticket[Any]]) -> "list[_Request]":
+    def _encode(self, tickets: Sequence[Ticket[Any]]) -> list[Scoring]:
         """One jagged pass. Jobs for a state alone are done with it; the requests are to score."""
         began_s = time.monotonic()
         try:
@@ -61,22 +67,32 @@ class Ranker:
                 return []
             # Most likely one job is at fault, which is to fail alone.
             return [request for ticket in tickets for request in self._encode([ticket])]
-        together = _Together.of(encoded, began_s)
-        num_rows = sum(ticket.work.encode_rows for ticket in tickets)
+        together = Together.of(encoded, began_s)
+        num_rows = sum(Work(each.num_encoded, 0).encode_rows for each in encoded)
         self._pace.encoded(num_rows, together.ended_s - began_s)
-        requests = []
+        requests: list[Scoring] = []
         for ticket, each in zip(tickets, encoded, strict=True):
             if each.live is None:
                 ticket.finish(each.state)
                 continue
             logits = next(retrieval)
             try:
-                requests.append(_Request(self._engine, ticket, each, logits, together))
+                requests.append(self._scoring(ticket, each, logits, together))
             except Exception as error:
                 ticket.fail(error)
         return requests
 
-    def _next_pass(self, requests: "Sequence[_Request]") -> "list[tuple[_Request, Microbatch]]":
+    def _scoring(
+        self, ticket: Ticket[Any], encoded: Encoded, retrieval: Tensor, together: Together
+    ) -> Scoring:
+        if not isinstance(ticket.job, SlateJob):
+            return CandidateScoring(self._engine, ticket, encoded, retrieval, together)
+        step_s = self._pace.seconds(ticket.job.size.step)
+        return SlateScoring(self._engine, ticket, encoded, retrieval, together, step_s)
+
+    def _next_pass(
+        self, requests: Sequence[CandidateScoring]
+    ) -> list[tuple[CandidateScoring, Microbatch]]:
         """Microbatches of different requests.
 
         What is due first comes first, but a long list gives way by as much as it would take. A pass
@@ -93,7 +109,7 @@ class Ranker:
                 chosen.append((request, request.microbatch(count)))
         return chosen
 
-    def _score(self, chosen: "Sequence[tuple[_Request, Microbatch]]") -> None:
+    def _score(self, chosen: Sequence[_Part]) -> None:
         """One pass."""
         began_s = time.monotonic()
         for request, _ in chosen:
@@ -108,103 +124,15 @@ class Ranker:
             request.add(logits)
         self._pace.scored(sum(map(len, parts)), time.monotonic() - began_s)
 
-
-@dataclass(frozen=True, slots=True)
-class _Together:
-    """The encode pass that a request was in."""
-
-    num_jobs: int
-    num_rows: int  # beside the pending ones
-    began_s: float  # time.monotonic()
-    ended_s: float
-
-    @classmethod
-    def of(cls, encoded: Sequence[Encoded], began_s: float) -> "_Together":
-        num_rows = sum(max(each.num_encoded - 1, 0) for each in encoded)
-        return cls(len(encoded), num_rows, began_s, time.monotonic())
-
-
-class _Request:
-    """A request between its encode and its last microbatch."""
-
-    def __init__(
-        self,
-        engine: Engine,
-        ticket: Ticket[Ranking],
-        encoded: Encoded,
-        retrieval: Tensor,
-        together: _Together,
-    ) -> None:
-        """`retrieval`: logits of the whole catalogue."""
-        assert isinstance(ticket.job, RankJob)
-        assert encoded.live is not None
-        self.ticket, self.deadline = ticket, ticket.job.deadline
-        self._shortcut = ticket.job.shortcut
-        self._on_state: Callable[[UserState | None], None] | None = ticket.job.on_state
-        self._encoded, self._live, self._together = encoded, encoded.live, together
-        self._order, self._retrieval = retrieved(retrieval, ticket.job)
-        self._num_actions = len(engine.config.actions)
-        self._logits: list[Tensor] = []
-        self.num_left = self._order.shape[0]
-
-    def tell_state(self) -> None:
-        """Once, if somebody listens."""
-        if self._on_state is not None:
-            state = self._encoded.state if self._shortcut is None else None
-            self.ticket.tell(self._on_state, state)
-            self._on_state = None
-
-    @property
-    def is_over(self) -> bool:
-        """Settled, or nobody waits any more."""
-        return self.ticket.is_settled or self.ticket.is_given_up
-
-    @property
-    def is_done(self) -> bool:
-        """There is nothing left to score, or no time."""
-        return not self.num_left or self.deadline.expired
-
-    def microbatch(self, count: int) -> Microbatch:
-        """The next candidates."""
-        start = self._order.shape[0] - self.num_left
-        return Microbatch(self._live, self._order[start : start + count])
-
-    def add(self, logits: Tensor) -> None:
-        """Action logits of the next candidates."""
-        self._logits.append(logits)
-        self.num_left -= logits.shape[0]
-
-    def finish(self) -> None:
-        self.tell_state()
-        self.ticket.finish(self._ranking())
-
-    def _ranking(self) -> Ranking:
-        together = self._together
-        parts = self._logits or [torch.empty(0, self._num_actions)]
-        return Ranking(
-            state=self._encoded.state,
-            shortcut=None if self._shortcut is None else self._shortcut.name,
-            num_reused=self._encoded.num_reused,
-            num_encoded=self._encoded.num_encoded,
-            order=self._order.cpu(),
-            retrieval=self._retrieval.cpu(),
-            logits=(parts[0] if len(parts) == 1 else torch.cat(parts)).cpu(),
-            num_jobs=together.num_jobs,
-            num_rows=together.num_rows,
-            started_s=together.began_s,
-            encode_ms=(together.ended_s - together.began_s) * 1000,
-            score_ms=(time.monotonic() - together.ended_s) * 1000,
-        )
-
-
-def _parted(requests: Sequence[_Request]) -> tuple[list[_Request], list[_Request]]:
-    """Those to finish, and those to score."""
-    done: list[_Request] = []
-    waiting: list[_Request] = []
-    for request in requests:
-        if not request.is_over:
-            (done if request.is_done else waiting).append(request)
-    return done, waiting
+    def _lengthen(self, slates: Sequence[SlateScoring]) -> None:
+        """Each by an item, all together. Tells nothing of the pace: such passes are short."""
+        for request in slates:
+            request.tell_state()
+        try:
+            lengthen(self._engine, [request.beam for request in slates])
+        except Exception as error:
+            for request in slates:
+                request.ticket.fail(error)
 
 
 def _encode_job(job: Job[Any]) -> EncodeJob:

@@ -14,6 +14,7 @@ from torch import Tensor
 from model.engine.engine import Engine
 from model.engine.state import UserState
 from model.history import History
+from model.top import in_order, top
 from service.batch import Pace, Work
 from service.deadline import Deadline
 from service.keys import ANONYMOUS
@@ -172,11 +173,11 @@ def retrieved(retrieval: Tensor, job: RankJob) -> tuple[Tensor, Tensor]:
         if seen is not None:
             retrieval = retrieval.index_fill(0, seen, -torch.inf)
             k = min(k, len(retrieval) - len(seen.unique()))
-        return _top(retrieval, k)
+        return top(retrieval, k)
     candidates = job.candidates.to(retrieval.device)
     if seen is not None:
         candidates = candidates[~torch.isin(candidates, seen)]
-    return _in_order(retrieval, candidates)
+    return in_order(retrieval, candidates)
 
 
 def _num_new(state: UserState, history: History) -> int:
@@ -192,20 +193,6 @@ def _is_followed_by(held: History, history: History) -> bool:
         return False
     both = held.cut(moved, None)
     return both.common_prefix(history) == len(both)
-
-
-def _top(retrieval: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """The k best of the catalogue, ties by index; `topk` alone leaves ties in any order."""
-    among = torch.empty(0, dtype=torch.int64, device=retrieval.device)
-    if k:
-        among = (retrieval >= retrieval.topk(k).values[-1]).nonzero().flatten()
-    order, logits = _in_order(retrieval, among)
-    return order[:k], logits[:k]
-
-
-def _in_order(retrieval: Tensor, items: Tensor) -> tuple[Tensor, Tensor]:
-    logits, places = retrieval.take(items).sort(descending=True, stable=True)
-    return items.take(places), logits
 
 
 def _unscored(order: Tensor, retrieval: Tensor) -> list[Ranked]:

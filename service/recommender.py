@@ -78,6 +78,7 @@ class Recommender:
             parts.metrics,
             self._margin,
             self._background,
+            config=parts.checkpoint.config,
             min_retrieved=parts.settings.retrieval_candidates,
         )
         self.shadow, self._tracing = parts.shadow, parts.tracing
@@ -114,6 +115,7 @@ class Recommender:
             Overloaded, NotReady: not now; nothing is stored.
             DeadlineExceeded: the engine did not answer at all.
         """
+        self._check_counts(request)  # before work is counted, which has to be a number of seconds
         if place is not None:
             return await self._recommend(request, request_id, deadline, client, place)
         # First: what is refused is to cost next to nothing.
@@ -145,7 +147,7 @@ class Recommender:
         except NoTurn:
             served = self._unranked(ask)
             await asyncio.sleep(0)  # What it stores is in line before anybody hears of it.
-        if self.shadow is not None and served.ranking is not None:
+        if self.shadow is not None and served.ranking is not None and request.mode == "ranking":
             self.shadow.offer(request_id, served.ranking, served.job.request_time)
         answer = self._answering.answer(
             request,
@@ -256,13 +258,18 @@ class Recommender:
         _check_count("events", len(events), self._settings.max_events, "max_events")
         return Offer.of(self.checkpoint, events, replace=history_mode == "replace")
 
-    def _candidates(self, request: RecommendRequest) -> tuple[Tensor | None, list[str]]:
+    def _check_counts(self, request: RecommendRequest) -> None:
         settings = self._settings
         _check_count("num_results", request.num_results, settings.max_results, "max_results")
+        if request.mode == "slate":
+            _check_count("num_results", request.num_results, settings.max_slate, "max_slate")
+            _check_count("beam", request.beam, settings.max_beam, "max_beam")
+
+    def _candidates(self, request: RecommendRequest) -> tuple[Tensor | None, list[str]]:
         if request.candidates is None:
             return None, []
         count = len(request.candidates)
-        _check_count("candidates", count, settings.max_candidates, "max_candidates")
+        _check_count("candidates", count, self._settings.max_candidates, "max_candidates")
         known, missing = self.checkpoint.items.split(request.candidates)
         # Through an array: torch looks at each number of a list, and takes twice as long.
         return torch.from_numpy(np.array(known, dtype=np.int64)), missing

@@ -6,7 +6,15 @@ Strict: a number is not taken for a string nor a string for a number.
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, NotRequired
 
-from pydantic import BaseModel, ConfigDict, Field, GetCoreSchemaHandler, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    GetCoreSchemaHandler,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 from pydantic_core import core_schema
 from typing_extensions import TypedDict
 
@@ -65,6 +73,16 @@ class RecommendRequest(_WithEvents):
         description="items to rank; left out: the whole catalogue",
     )
     num_results: int = Field(default=10, ge=1, description="items wanted")
+    mode: Literal["ranking", "slate"] = Field(
+        default="ranking",
+        description="ranking: the best items, each by itself; slate: the best sequence of items, "
+        "each as if those before it had happened",
+    )
+    beam: int = Field(
+        default=4,
+        ge=1,
+        description="with mode slate: sequences that are kept from item to item; 1 is greedy",
+    )
     exclude_seen: bool = Field(
         default=True, description="leave out items of the user's window, candidates too"
     )
@@ -82,6 +100,13 @@ class RecommendRequest(_WithEvents):
         fail_fast=True,
         description="metadata: columns of items.csv; parts: the retrieval score",
     )
+
+    @field_validator("beam")
+    @classmethod
+    def _of_a_slate(cls, given: int, info: ValidationInfo) -> int:
+        if info.data.get("mode") == "ranking":
+            raise ValueError('goes with mode "slate" alone; leave it out')
+        return given
 
 
 class EventsRequest(_WithEvents):
@@ -130,8 +155,8 @@ class RankedItem(TypedDict):
     score: Annotated[
         float | None,
         Field(
-            description="value formula; null where the deadline came before the candidate was "
-            "scored"
+            description="value formula; in a slate the log probability after the items before it; "
+            "null where the deadline came before the candidate was scored"
         ),
     ]
     actions: Annotated[dict[str, float] | None, Field(description="probability of each action")]

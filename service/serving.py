@@ -10,6 +10,7 @@ from typing import Self
 
 from torch import Tensor
 
+from model.config import HSTUConfig
 from model.engine.state import UserState
 from service.backfill import Backfill
 from service.background import Background
@@ -20,6 +21,7 @@ from service.metrics import Metrics
 from service.ranking import Ranking, RankJob
 from service.scheduler import EngineThread, Expired, Place
 from service.schemas import RecommendRequest
+from service.slate import SlateJob, SlateSize
 from service.states import Confirmed, Loaded, UserStates
 from service.turns import Turn
 from service.updates import Applied, Offer
@@ -50,12 +52,14 @@ class Size:
     num_events: int
     num_candidates: int | None  # None: those that retrieval brings
     num_results: int
+    beam: int | None = None  # None: not a slate
 
     @classmethod
     def of(cls, request: RecommendRequest) -> Self:
         candidates = request.candidates
         num_candidates = None if candidates is None else len(candidates)
-        return cls(len(request.events), num_candidates, request.num_results)
+        beam = request.beam if request.mode == "slate" else None
+        return cls(len(request.events), num_candidates, request.num_results, beam)
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,9 +97,11 @@ class Serving:
         margin: Margin,
         background: Background,
         *,
+        config: HSTUConfig,
         min_retrieved: int,
     ) -> None:
         """`min_retrieved`: items of the catalogue that reach the action head, at least."""
+        self._config = config
         self._states, self._backfill, self._thread = states, backfill, thread
         self._metrics, self._margin, self._min_retrieved = metrics, margin, min_retrieved
         self._background = background
@@ -164,15 +170,17 @@ class Serving:
 
     def expected_work(self, size: Size) -> Work:
         """Of a user whose state is held; told without a look at what the request asks for."""
+        if size.beam is not None:
+            return SlateSize(size.num_results, size.beam).work(size.num_events + 1)
         count = size.num_candidates
         retrieved = max(size.num_results, self._min_retrieved)
         return Work(size.num_events + 1, retrieved if count is None else count)
 
     def job(self, ask: Ask, loaded: Loaded, applied: Applied) -> RankJob:
-        request = ask.request
-        return RankJob(
+        request, history = ask.request, applied.history
+        job = RankJob(
             state=loaded.stored.state,
-            history=applied.history,
+            history=history,
             request_time=_now_s() if request.request_time is None else request.request_time,
             candidates=ask.candidates,
             num_retrieved=self._num_retrieved(request),
@@ -181,6 +189,9 @@ class Serving:
             submitted_s=time.monotonic(),
             client=ask.client,
         )
+        if request.mode == "ranking":
+            return job
+        return SlateJob.of(job, SlateSize(request.num_results, request.beam), self._config)
 
     def _num_retrieved(self, request: RecommendRequest) -> int:
         return max(request.num_results, self._min_retrieved)

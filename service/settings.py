@@ -178,6 +178,17 @@ class Settings(BaseSettings):
         "in the queue like a request of its own: more than `max_queue` are never all served",
     )
     max_results: int = Field(default=1000, ge=1, description="largest num_results")
+    max_slate: int = Field(
+        default=50,
+        ge=1,
+        description="largest num_results of a slate: its items are found one after another, while "
+        "those who come meanwhile wait",
+    )
+    max_beam: int = Field(
+        default=16,
+        ge=1,
+        description="largest beam: the events that a slate encodes for each of its items",
+    )
     ssl_certfile: str = Field(
         default="",
         description="PEM file of the certificate to serve https:// with, and of those between it "

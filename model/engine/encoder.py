@@ -11,7 +11,7 @@ from torch import Tensor
 
 from model.cacheability import classify
 from model.engine.state import UserState
-from model.history import History
+from model.history import Event, History
 from model.kernels.pages import PagedRows
 from model.kernels.stack import EventRows, LayerStack
 from model.network.hstu import HSTU
@@ -52,8 +52,19 @@ class Encoder:
     """Runs event rows through a network in evaluation mode."""
 
     def __init__(self, network: HSTU, stack: LayerStack) -> None:
-        self._stack = stack
+        self._stack, self._window = stack, network.config.window
         self._keeps_rows = classify(network.config).across_requests
+
+    def imagine(self, user: LiveUser, item: int, action: int) -> EncodeJob:
+        """The user with one more event, which happens at the time of the request: no earlier than
+        the newest so far.
+
+        A branch: it shares the user's rows, the pending one too, which is final for an event at
+        just the time as of which it was run. Its own row is all that there is to encode.
+        """
+        history = user.history.followed_by([Event(item, action, user.request_time)])
+        rows = user.rows if self._keeps_rows else user.rows.cut(0)
+        return EncodeJob(UserState(history, rows), history.within(self._window), user.request_time)
 
     @torch.inference_mode()
     def encode(self, jobs: Sequence[EncodeJob]) -> list[Encoded]:

@@ -61,6 +61,10 @@ class Engine:
         self.pool.settle()
         return self._encoder.encode(jobs)
 
+    def imagine(self, user: LiveUser, item: int, action: int) -> EncodeJob:
+        """A branch of the user with one more event; see `Encoder.imagine`."""
+        return self._encoder.imagine(user, item, action)
+
     def retrieve(self, user: LiveUser) -> Tensor:
         """Retrieval logits of the whole catalogue, (items,); the prior for an empty history."""
         return self.retrieve_all([user])[0]

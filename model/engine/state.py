@@ -58,3 +58,13 @@ class UserState:
 def num_final_rows(config: HSTUConfig, num_events: int) -> int:
     """Rows of a history that the next request can reuse."""
     return max(num_events - 1, 0) if classify(config).across_requests else 0
+
+
+def num_imagined_rows(config: HSTUConfig, num_known: int, count: int) -> int:
+    """Rows that a branch encodes for `count` events, one after another, of a user with `num_known`
+    events so far: one each, unless the window moves or nothing can be reused."""
+    start, keeps_rows = config.window.start, classify(config).across_requests
+    return sum(
+        1 if keeps_rows and start(known) == start(known - 1) else known - start(known)
+        for known in range(num_known + 1, num_known + count + 1)
+    )

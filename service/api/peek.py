@@ -11,8 +11,11 @@ from service.serving import Size
 
 _DEFAULTS: Final = {
     name: RecommendRequest.model_fields[name].default
-    for name in ("events", "candidates", "num_results", "budget_ms")
+    for name in ("events", "candidates", "num_results", "mode", "beam", "budget_ms")
 }
+
+_TOO_MANY: Final = 1 << 31
+"""Whatever the settings: no time can be told for it, and it is for the route to refuse."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,8 +35,15 @@ class Peek:
                 "events": list(events),
                 "candidates": None | list() as candidates,
                 "num_results": int(num_results),
+                "mode": mode,
+                "beam": int(beam),
                 "budget_ms": None | int() | float() as budget_ms,
-            } if budget_ms is None or 0 < budget_ms < inf:
-                num_candidates = None if candidates is None else len(candidates)
-                return cls(Size(len(events), num_candidates, num_results), budget_ms)
+            } if (budget_ms is None or 0 < budget_ms < inf) and max(num_results, beam) < _TOO_MANY:
+                size = Size(
+                    num_events=len(events),
+                    num_candidates=None if candidates is None else len(candidates),
+                    num_results=num_results,
+                    beam=beam if mode == "slate" else None,
+                )
+                return cls(size, budget_ms)
         return None

@@ -19,6 +19,7 @@ from service.cli.bench.reads import reads
 from service.cli.bench.recompute import recompute
 from service.cli.bench.rectools import rectools
 from service.cli.bench.service import serving
+from service.cli.bench.slate import slate
 from service.cli.bench.state import state
 from service.cli.bench.training import training
 from service.cli.cache_stats import stats
@@ -80,7 +81,7 @@ for command in (stats, cache.ls, cache.get, cache.rm):
 app.add_typer(cache_app, name="cache")
 
 bench_app = typer.Typer(no_args_is_help=True, help="Measure: medians of interleaved runs.")
-for command in (engine, lists, overload, reads, recompute, rectools, state, training):
+for command in (engine, lists, overload, reads, recompute, rectools, slate, state, training):
     bench_app.command()(_reported(command))
 bench_app.command("service")(_reported(serving))
 bench_app.command("plan")(_reported(planned))

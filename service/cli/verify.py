@@ -30,8 +30,8 @@ def verify(
 ) -> None:
     """Compare the serving path with the oracle, the plain full forward; exit 1 if they differ.
 
-    Over microbatch sizes, batches of users, every way of cutting a history into prefill and
-    extends, the in-process store, a real Redis or Valkey, and a service killed and restarted.
+    Over microbatch sizes, batches of users, slates, every way of cutting a history into prefill
+    and extends, the in-process store, a real Redis or Valkey, and a service killed and restarted.
     States stored as bfloat16 or int8 have a bound of their own, a share of the largest logit.
     """
     import torch

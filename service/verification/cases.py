@@ -126,7 +126,7 @@ def in_batches(
 
     async def ranked(batch: Sequence[VerifiedUser]) -> list[Ranking]:
         tickets = [
-            Ticket(_rank_job(engine, user, has_state=n % 2 > 0)) for n, user in enumerate(batch)
+            Ticket(rank_job(engine, user, has_state=n % 2 > 0)) for n, user in enumerate(batch)
         ]
         ranker.run(tickets)
         return [await ticket.future for ticket in tickets]
@@ -223,7 +223,8 @@ def _live(engine: Engine, state: UserState, user: VerifiedUser) -> LiveUser:
     return encoded.live
 
 
-def _rank_job(engine: Engine, user: VerifiedUser, *, has_state: bool) -> RankJob:
+def rank_job(engine: Engine, user: VerifiedUser, *, has_state: bool) -> RankJob:
+    """A request for the user's candidates."""
     state = engine.empty_state()
     if has_state:
         half, _ = EMPTY.merge(user.events[: len(user.events) // 2], engine.config.window)

@@ -19,6 +19,7 @@ from service.row_format import QUANTISED
 from service.verification import cases
 from service.verification.cases import MICROBATCH_SIZES, RelativeAnswer, RightAnswer
 from service.verification.restart import after_restart
+from service.verification.slates import slates
 from service.verification.users import sample_users
 
 _TTL_S = 3600
@@ -92,6 +93,7 @@ def verify(
         ("batches of several users", cases.in_batches(engine, users)),
         ("prefill k, extend the rest, every k", cases.every_split(engine, users)),
         ("event by event", cases.event_by_event(engine, users)),
+        ("slates, beams of 1 and 3", slates(engine, checkpoint.network, sampled)),
         ("plain tensor operations", cases.all_users_at_once(plain, users)),
         ("appends of random sizes", cases.random_compositions(engine, users, plan.seed)),
         ("store memory", cases.through_store(engine, users, memory, fingerprint)),

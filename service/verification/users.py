@@ -64,6 +64,12 @@ def sample_users(
     return users
 
 
+def example_histories(checkpoint: Checkpoint, folder: Path) -> list[History]:
+    """Those that come with a checkpoint, cut to its window; none if there are none."""
+    window = checkpoint.config.window
+    return [EMPTY.merge(events, window)[0] for events in _demo_events(checkpoint, folder)]
+
+
 def _made_up(checkpoint: Checkpoint, rng: random.Random, length: int) -> list[Event]:
     """Ties in time, jumps of months, events without an action; no event twice."""
     events: dict[Event, None] = {}

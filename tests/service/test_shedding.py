@@ -190,6 +190,9 @@ async def test_a_service_that_drains_refuses_on_its_usual_way(busy: Service) -> 
         ({}, Size(0, None, 10)),
         ({"candidates": None, "num_results": 7}, Size(0, None, 7)),
         ({"events": [{}, {}], "candidates": ["a", "b", "c"]}, Size(2, 3, 10)),
+        ({"mode": "slate"}, Size(0, None, 10, 4)),
+        ({"mode": "slate", "num_results": 5, "beam": 7}, Size(0, None, 5, 7)),
+        ({"mode": "ranking", "beam": 7}, Size(0, None, 10)),
     ],
 )
 def test_a_peek_sees_what_a_request_costs(body: dict[str, Any], size: Size) -> None:
@@ -206,6 +209,8 @@ def test_a_peek_sees_what_a_request_costs(body: dict[str, Any], size: Size) -> N
         b'{"events": 1}',
         b'{"candidates": "a"}',
         b'{"num_results": "1"}',
+        b'{"num_results": 1%s}' % (b"0" * 400),
+        b'{"beam": 1%s}' % (b"0" * 400),
         b'{"budget_ms": 0}',
         b'{"budget_ms": "5"}',
         b'{"budget_ms": NaN}',
