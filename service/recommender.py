@@ -92,9 +92,11 @@ class Recommender:
         """A place in line, for `recommend`; to be left by whoever entered.
 
         Raises:
+            TooLarge: it asks for more than is taken; first, as what it would take counts in line.
             Overloaded, NotReady: such a request can not be answered by the deadline, as far as can
                 be told.
         """
+        self._check(size)
         work = self._serving.expected_work(size)
         return self._thread.enter(work, self._margin.before(deadline), client)
 
@@ -115,7 +117,6 @@ class Recommender:
             Overloaded, NotReady: not now; nothing is stored.
             DeadlineExceeded: the engine did not answer at all.
         """
-        self._check_counts(request)  # before work is counted, which has to be a number of seconds
         if place is not None:
             return await self._recommend(request, request_id, deadline, client, place)
         # First: what is refused is to cost next to nothing.
@@ -258,18 +259,18 @@ class Recommender:
         _check_count("events", len(events), self._settings.max_events, "max_events")
         return Offer.of(self.checkpoint, events, replace=history_mode == "replace")
 
-    def _check_counts(self, request: RecommendRequest) -> None:
-        settings = self._settings
-        _check_count("num_results", request.num_results, settings.max_results, "max_results")
-        if request.mode == "slate":
-            _check_count("num_results", request.num_results, settings.max_slate, "max_slate")
-            _check_count("beam", request.beam, settings.max_beam, "max_beam")
+    def _check(self, size: Size) -> None:
+        settings, num_candidates = self._settings, size.num_candidates or 0
+        _check_count("events", size.num_events, settings.max_events, "max_events")
+        _check_count("candidates", num_candidates, settings.max_candidates, "max_candidates")
+        _check_count("num_results", size.num_results, settings.max_results, "max_results")
+        if size.beam is not None:
+            _check_count("num_results", size.num_results, settings.max_slate, "max_slate")
+            _check_count("beam", size.beam, settings.max_beam, "max_beam")
 
     def _candidates(self, request: RecommendRequest) -> tuple[Tensor | None, list[str]]:
         if request.candidates is None:
             return None, []
-        count = len(request.candidates)
-        _check_count("candidates", count, self._settings.max_candidates, "max_candidates")
         known, missing = self.checkpoint.items.split(request.candidates)
         # Through an array: torch looks at each number of a list, and takes twice as long.
         return torch.from_numpy(np.array(known, dtype=np.int64)), missing

@@ -177,6 +177,17 @@ async def test_who_has_no_key_is_told_so(busy: Service) -> None:
         assert response.status_code == status
 
 
+async def test_what_asks_for_too_much_is_told_so_and_keeps_nobody_waiting(service: Service) -> None:
+    body = {"user_id": "u", "num_results": 1_000_000_000}
+    async with (
+        over_sockets(service.app, service.runtime.settings) as port,
+        httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as client,
+    ):
+        response = await client.post("/recommend", json=body)
+        assert response.status_code == 413
+        assert await service.metric("mfalcon_queue_seconds") == 0
+
+
 async def test_a_service_that_drains_refuses_on_its_usual_way(busy: Service) -> None:
     busy.runtime.drain()
     response = await busy.client.post("/recommend", json={"user_id": "u", "budget_ms": 400})
