@@ -30,6 +30,7 @@ class Overhead:
     one_client: Figures
     many_clients: Figures
     bare: Figures  # under one client
+    bare_many: Figures
     parts_ms: dict[str, float]  # where `one_client.p50_ms` goes; they add up to it
     alone_ms: float  # median of single requests
     alone_per_s: dict[int, float]  # requests/s by how many are answered together
@@ -53,12 +54,14 @@ def measure_overhead(shape: Shape, setting: Setting, *, on_turn: OnTurn) -> Over
         kernels = alone.ask({"plan": plan.as_json()})
         seconds = {"seconds": setting.turn_s}
         one_client = {"do": "closed", "clients": 1} | seconds
+        many_clients = one_client | {"clients": CLIENTS}
         turns = {
             "alone": lambda: alone.ask({"together": 1} | seconds),
             "bare": lambda: bare_client.ask(one_client),
             "one client": lambda: client.ask(one_client),
             "alone together": lambda: alone.ask({"together": CLIENTS} | seconds),
-            "many clients": lambda: client.ask(one_client | {"clients": CLIENTS}),
+            "many clients": lambda: client.ask(many_clients),
+            "bare, many": lambda: bare_client.ask(many_clients),
         }
         loads = take_turns(turns, rounds=setting.rounds, on_turn=on_turn)
     return _overhead(shape, setting, kernels, loads)
@@ -67,7 +70,8 @@ def measure_overhead(shape: Shape, setting: Setting, *, on_turn: OnTurn) -> Over
 def _overhead(
     shape: Shape, setting: Setting, kernels: str, loads: dict[str, list[Any]]
 ) -> Overhead:
-    one, many, floor = (figures(loads[name]) for name in ("one client", "many clients", "bare"))
+    names = ("one client", "many clients", "bare", "bare, many")
+    one, many, floor, bare_many = (figures(loads[name]) for name in names)
     if one.p50_ms is None or floor.p50_ms is None:
         raise RuntimeError("a service answered nothing in its turns")
     per_s = {
@@ -82,11 +86,13 @@ def _overhead(
         one_client=one,
         many_clients=many,
         bare=floor,
+        bare_many=bare_many,
         parts_ms=_parts_ms(one.p50_ms, **one.p50_stages_ms),
         alone_ms=alone_ms,
         alone_per_s=per_s,
         ratios={
             "service_over_engine": many.whole_per_s / max(per_s.values()),
+            "bare_over_engine": bare_many.whole_per_s / max(per_s.values()),
             "p50_beyond_engine_ms": one.p50_ms - alone_ms,
             "p50_beyond_bare_ms": one.p50_ms - floor.p50_ms,
             "p50_bare_beyond_engine_ms": floor.p50_ms - alone_ms,

@@ -70,6 +70,7 @@ def _print(found: "Overhead") -> None:
         "1 client": found.one_client,
         "16 clients": found.many_clients,
         "bare, 1 client": found.bare,
+        "bare, 16 clients": found.bare_many,
     }
     rows = [[name, *cells(load)] for name, load in loads.items()]
     rows += [
@@ -89,7 +90,7 @@ def _print(found: "Overhead") -> None:
     parts = ", ".join(f"{part} {ms:.2f}" for part, ms in found.parts_ms.items())
     say(
         f"service_over_engine: {ratios['service_over_engine']:.2f} of the engine's "
-        f"requests/s with 16 clients\n"
+        f"requests/s with 16 clients (bare_over_engine: {ratios['bare_over_engine']:.2f})\n"
         f"p50_beyond_engine_ms: {ratios['p50_beyond_engine_ms']:.2f} of "
         f"{found.one_client.p50_ms:.2f} ms with 1 client (engine alone: {found.alone_ms:.2f} ms; "
         f"its time as the answers tell it: {found.one_client.p50_engine_ms:.2f} ms)\n"
