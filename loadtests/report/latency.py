@@ -39,7 +39,7 @@ def distribution(runs: Sequence[Measured]) -> Chart | None:
     for budget in budgets:
         counts.axvline(budget, color=style.RED, linewidth=1)
         ranks.axhline(budget, color=style.RED, linewidth=1, label=f"budget {budget:g} ms")
-    style.legend_above(ranks, columns=1 if len(runs) > 2 else 3)
+    style.legend_over_all(made, ranks, columns=6 if len(runs) == 1 else 3)
     return Chart(
         name="latency",
         title="Latency",

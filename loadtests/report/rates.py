@@ -59,7 +59,7 @@ def rate_against_p99(runs: Sequence[Measured]) -> Chart | None:
     axes.set(yscale="log", ylabel="milliseconds", xlabel="requests offered a second")
     axes.set_xlim(left=0)
     style.plain_ticks(axes, y=True)
-    style.legend_above(axes, columns=3 if len(curves) > 1 else 6)
+    style.legend_over_all(made, axes, columns=3 if len(curves) > 1 else 6)
     return Chart(
         name="rate-p99",
         title="Rate against latency",
@@ -91,7 +91,7 @@ def goodput(runs: Sequence[Measured]) -> Chart | None:
         _ring_faults(axes, points, in_time)
     axes.set(xlabel="requests offered a second", ylabel="answers a second")
     axes.set(xlim=(0, None), ylim=(0, None))
-    style.legend_above(axes, columns=3)
+    style.legend_over_all(made, axes, columns=2 if len(curves) > 1 else 3)
     return Chart(
         name="goodput",
         title="Goodput",

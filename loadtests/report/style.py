@@ -42,6 +42,7 @@ DASHES: Final = ("-", "--", "-.", ":")
 WIDTH_IN: Final = 9.0
 _PNG_DPI: Final = 150
 
+_LEGEND_LINE_IN: Final = 0.18
 _STYLE: Final[dict[Any, Any]] = {
     "font.family": ["DejaVu Sans"],
     "font.size": 9.0,
@@ -111,9 +112,12 @@ def legend_above(axes: Axes, columns: int = 6) -> None:
     )
 
 
-def legend_over_all(made: Figure, axes: Axes) -> None:
-    """Of one panel, for all of them."""
-    made.legend(*axes.get_legend_handles_labels(), loc="outside upper left", ncols=6)
+def legend_over_all(made: Figure, axes: Axes, columns: int = 6) -> None:
+    """Of one panel, for all of them. The figure grows by what it takes beyond one line."""
+    handles, labels = axes.get_legend_handles_labels()
+    more_lines = (len(labels) - 1) // columns
+    made.set_figheight(made.get_figheight() + _LEGEND_LINE_IN * more_lines)
+    made.legend(handles, labels, loc="outside upper left", ncols=columns)
 
 
 def write_png(made: Figure, path: Path) -> None:

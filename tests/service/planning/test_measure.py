@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from service.cli.plan import measured
 from service.planning.costs import Costs, CostsError
 from service.planning.engine_costs import fitted
 from service.planning.measure import served
-from service.planning.observe import Observations
+from service.planning.observe import Observations, Observed, undisturbed
 from tests.service.planning.made_up import COSTS
 from tests.service.test_cli import MACHINE
 
@@ -133,3 +134,12 @@ def test_a_service_is_measured_and_predicted(
     assert costs.redis.state_bytes > 100
     assert costs.redis.memory_over_bytes > 1
     assert costs.redis.sent_bytes > 0
+
+
+def test_loads_that_other_programs_spoilt_are_left_out() -> None:
+    calm = Observed({"latencies_ms": [9.0, 30.0]}, 2.0, 0.5, 0, 0)
+    without_cores = replace(calm, waited_s=2.1)
+    stopped = replace(calm, load={"latencies_ms": [9.0, 40_000.0]})
+    assert undisturbed("light", [calm, without_cores, calm, stopped]) == [calm, calm]
+    with pytest.raises(RuntimeError, match="all rounds of light"):
+        undisturbed("light", [stopped])
