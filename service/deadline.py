@@ -45,9 +45,8 @@ class Margin:
         now_s = self._clock()
         share = max(_SMOOTHING, -math.expm1((self._learned_s - now_s) / _FADES_S))
         self._learned_s = now_s
-        difference = seconds - self._mean_s
-        self._mean_s += share * difference
-        self._spread_s += share * (abs(difference) - self._spread_s)
+        self._mean_s += share * (seconds - self._mean_s)
+        self._spread_s += share * (abs(seconds - self._mean_s) - self._spread_s)
 
     def before(self, deadline: Deadline) -> Deadline:
         """When a ranking has to end; half of what is left is the most that is kept from it."""

@@ -23,7 +23,7 @@ def test_the_margin_of_a_flood_is_forgotten_with_the_first_answers_after_it() ->
     margin = Margin(lambda: now_s)
     for _ in range(200):
         margin.learn(0.1)
-    for _ in range(3):
+    for _ in range(4):
         now_s += 0.5
         margin.learn(0.002)
     assert margin.seconds < 0.025
