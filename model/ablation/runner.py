@@ -9,6 +9,7 @@ import os
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from model.allocator import keep_freed_memory
 from model.data.interactions import Interactions
 from model.errors import InputError
 from model.training.processes import joined
+from model.training.run_folder import RunError
 from model.training.trainer import Trainer
 
 _WAIT_S = 1.0
@@ -53,7 +55,7 @@ def run_all(
     """Each run's outcome when it is done, in no order; `jobs` of them share the threads.
 
     Raises:
-        concurrent.futures.process.BrokenProcessPool: a process was killed; run again to go on.
+        RunError: the process of a run was killed.
     """
     threads = max(1, torch.get_num_threads() // jobs)
     spawn = multiprocessing.get_context("spawn")
@@ -75,6 +77,11 @@ def run_all(
 def _result(done: Future[Outcome], run: Run) -> Outcome | Failure:
     try:
         return done.result()
+    except BrokenProcessPool as error:
+        raise RunError(
+            "the process of a run was killed, perhaps for memory; run the same command again to go "
+            "on, with fewer --jobs"
+        ) from error
     except InputError as error:
         return Failure(run.variant, run.seed, str(error))
 

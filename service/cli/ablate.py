@@ -54,7 +54,8 @@ def ablate(
         for done in run_all(runs, interactions, out, jobs=jobs, device=device):
             found.append(done)
             bar.update(task, completed=len(found))
-            bar.console.print(f"{done.variant}, seed {done.seed}: done", highlight=False)
+            how = "failed" if isinstance(done, Failure) else "done"
+            bar.console.print(f"{done.variant}, seed {done.seed}: {how}", highlight=False)
             report = write(asked, found, out, made)
             write_report(_parts(report), out / "table.txt")
     if output == "json":

@@ -21,7 +21,7 @@ from model.history import Event
 from model.operations import Operations
 from model.training.run_folder import RunError
 from model.training.trainer import Trainer
-from tests.model.ablation.grids import BASE, DATA, NUM_ITEMS, grid
+from tests.model.ablation.grids import BASE, DATA, NUM_ITEMS, grid, killed
 from tests.model.training.data import cycling_users, interactions_of
 
 
@@ -50,6 +50,12 @@ def test_runs_share_processes_and_one_that_fails_stops_no_other(tmp_path: Path) 
     assert (tmp_path / "differences.png").read_bytes().startswith(b"\x89PNG")
     told = json.loads((tmp_path / RESULT).read_text())
     assert (told["machine"], told["failures"][0]["variant"]) == ("here", "wild")
+
+
+def test_a_process_that_is_killed_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runner, "_run", killed)
+    with pytest.raises(RunError, match="run the same command again"):
+        list(run_all(grid().runs(), DATA, tmp_path, jobs=1, device="cpu"))
 
 
 def test_every_run_in_the_folder_was_tried(tmp_path: Path) -> None:
