@@ -1,10 +1,14 @@
 """Owns the deadline of a request: one point in monotonic time, carried to the last microbatch."""
 
+import math
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, Self
 
 _SMOOTHING: Final = 0.1
+_FADES_S: Final = 0.5
+"""What was learned so long ago counts little: a flood that is over makes nobody hurry."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -29,17 +33,20 @@ class Deadline:
 class Margin:
     """What an answer takes from the end of its ranking on: learned, mean and spread."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._mean_s, self._spread_s = 0.001, 0.0005
+        self._clock, self._learned_s = clock, clock()
 
     @property
     def seconds(self) -> float:
         return self._mean_s + 2 * self._spread_s
 
     def learn(self, seconds: float) -> None:
-        difference = seconds - self._mean_s
-        self._mean_s += _SMOOTHING * difference
-        self._spread_s += _SMOOTHING * (abs(difference) - self._spread_s)
+        now_s = self._clock()
+        share = max(_SMOOTHING, -math.expm1((self._learned_s - now_s) / _FADES_S))
+        self._learned_s = now_s
+        self._mean_s += share * (seconds - self._mean_s)
+        self._spread_s += share * (abs(seconds - self._mean_s) - self._spread_s)
 
     def before(self, deadline: Deadline) -> Deadline:
         """When a ranking has to end; half of what is left is the most that is kept from it."""

@@ -4,6 +4,7 @@ Never reads a body but to hand it to `service.api.shedding`, while others wait: 
 head is for the middleware to bound.
 """
 
+import math
 import time
 from asyncio import TimerHandle, Transport
 from typing import Final
@@ -18,6 +19,7 @@ MAX_HEAD_BYTES: Final = 64 << 10
 
 _LONG_BYTES: Final = 256 << 10
 _SLOW_S: Final = 0.05
+_AGAIN_S: Final = 0.01
 
 
 class Shed(HttpToolsProtocol):
@@ -25,22 +27,29 @@ class Shed(HttpToolsProtocol):
     surrounds a route, would take the event loop from those who are served.
 
     A request that may be refused is kept back until its body is here. One that is slow or long is
-    let in meanwhile: that is for the app to bound.
+    let in meanwhile: that is for the app to bound. Who asks again as soon as refused waits for the
+    next refusal, or a few of them would keep all cores busy with asking and refusing.
     """
 
     shedding: Shedding
     _kept: bytearray | None = None
     _patience: TimerHandle | None = None
+    _refusal: bytes | None = None
+    _refuses: TimerHandle | None = None
+    _refused_s = -math.inf
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._drop()
+        self._withdraw()
         super().connection_lost(exc)
 
     def shutdown(self) -> None:
         self._let_in()
+        self._tell()
         super().shutdown()
 
     def on_message_begin(self) -> None:
+        self._tell()  # Answers keep the order of their requests.
         super().on_message_begin()
         self.scope["state"]["began_s"] = time.monotonic()
 
@@ -63,8 +72,7 @@ class Shed(HttpToolsProtocol):
             refusal = self.shedding.refusal(dict(self.scope), bytes(self._kept))
             if refusal is not None:
                 self._drop()
-                self.transport.write(refusal)
-                self.on_response_complete()
+                self._refuse(refusal)
                 return
             self._let_in()
         super().on_message_complete()
@@ -85,6 +93,29 @@ class Shed(HttpToolsProtocol):
             and not self.flow.write_paused
             and (cycle is None or cycle.response_complete)
         )
+
+    def _refuse(self, refusal: bytes) -> None:
+        self._refusal = refusal
+        early_s = self._refused_s + _AGAIN_S - self.loop.time()
+        if early_s > 0:
+            self._refuses = self.loop.call_later(early_s, self._tell)
+        else:
+            self._tell()
+
+    def _tell(self) -> None:
+        refusal = self._withdraw()
+        if refusal is not None:
+            self._refused_s = self.loop.time()
+            self.transport.write(refusal)
+            self.on_response_complete()
+
+    def _withdraw(self) -> bytes | None:
+        """The refusal that is to be told."""
+        if self._refuses is not None:
+            self._refuses.cancel()
+            self._refuses = None
+        refusal, self._refusal = self._refusal, None
+        return refusal
 
     def _let_in(self) -> None:
         body = self._drop()

@@ -40,6 +40,13 @@ T = TypeVar("T")
 A = TypeVar("A")
 
 
+def late_s(wait_s: float, need_s: float, left_s: float) -> float:
+    """By how much a job that waits so long, with so much time left, would be late; below 0: it is
+    not. One that needs more than three quarters of what may be planned is to have those."""
+    planned_s = _PLANNED * left_s
+    return wait_s + min(need_s, 0.75 * planned_s) - planned_s
+
+
 class Expired(Exception):
     """The deadline passed before the engine got to the job; nothing was run."""
 
@@ -159,8 +166,8 @@ class EngineThread:
 
         Raises:
             Overloaded: such a job of the client would wait too long to be run in two thirds of the
-                time it has, or, if it takes more than half of that, to have that half. Or the queue
-                is full, and this job is the furthest beyond its client's share.
+                time it has, or, if it takes more than three quarters of that, to have those. Or the
+                queue is full, and this job is the furthest beyond its client's share.
             NotReady: the thread is stopping or dead.
         """
         place = Place(work, deadline, client, lambda: self._leave(place))
@@ -243,15 +250,14 @@ class EngineThread:
     def _require_room(self, place: Place, wait_s: float) -> None:
         if place.deadline is not None:
             left_s = place.deadline.remaining_s
-            planned_s = _PLANNED * left_s
-            late_s = wait_s + min(self._pace.seconds(place.work), planned_s / 2) - planned_s
+            beyond_s = late_s(wait_s, self._pace.seconds(place.work), left_s)
             # An idle engine takes whatever comes, and what has no time left does not wait: it is
             # answered without the engine.
-            if late_s > 0 and wait_s > 0 and left_s > 0:
+            if beyond_s > 0 and wait_s > 0 and left_s > 0:
                 raise Overloaded(
                     "those who wait for the engine leave too little of the request's budget",
                     reason=Refusal.LATE,
-                    retry_after_s=math.ceil(late_s),
+                    retry_after_s=math.ceil(beyond_s),
                 )
 
     def _make_room(self, client: str) -> None:

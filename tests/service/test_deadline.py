@@ -18,6 +18,17 @@ def test_the_margin_follows_what_answers_take_and_how_far_they_differ() -> None:
     assert margin.seconds == pytest.approx(0.008, rel=0.15)
 
 
+def test_the_margin_of_a_flood_is_forgotten_with_the_first_answers_after_it() -> None:
+    now_s = 0.0
+    margin = Margin(lambda: now_s)
+    for _ in range(200):
+        margin.learn(0.1)
+    for _ in range(4):
+        now_s += 0.5
+        margin.learn(0.002)
+    assert margin.seconds < 0.025
+
+
 def test_a_ranking_ends_before_the_deadline_and_has_half_of_what_is_left() -> None:
     margin = Margin()
     for _ in range(200):

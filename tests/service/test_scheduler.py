@@ -188,8 +188,8 @@ async def test_a_job_that_would_only_wait_for_its_deadline_is_refused_until_it_f
         for work, budget_ms, has_room in (
             (Work(1, 0), 250_000, False),
             (Work(1, 0), 600_000, True),
-            (Work(1, 300), 500_000, False),  # more than half of its budget is left to none
-            (Work(1, 10_000), 1_100_000, True),
+            (Work(1, 300), 500_000, False),  # most of its budget is left to none
+            (Work(1, 10_000), 2_200_000, True),
         ):
             with nullcontext() if has_room else pytest.raises(Overloaded):
                 thread.enter(work, Deadline.after_ms(budget_ms), "anonymous").leave()

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import re
+import time
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -82,11 +83,15 @@ def head(*lines: str, length: int = len(LATE)) -> bytes:
     return "\r\n".join((*first, *lines, "", "")).encode()
 
 
-async def statuses(service: Service, *pieces: bytes) -> list[bytes]:
-    """Of the answers to what is sent in pieces over one connection, which the client then ends."""
+async def connected(service: Service) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
     port = service.client.base_url.port
     assert port is not None
-    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    return await asyncio.open_connection("127.0.0.1", port)
+
+
+async def statuses(service: Service, *pieces: bytes) -> list[bytes]:
+    """Of the answers to what is sent in pieces over one connection, which the client then ends."""
+    reader, writer = await connected(service)
     for piece in pieces:
         writer.write(piece)
         await asyncio.sleep(0.02)  # so that it is read apart from the next
@@ -110,6 +115,27 @@ async def test_answers_keep_the_order_of_requests_sent_at_once(busy: Service) ->
     assert await statuses(busy, asked) == [b"429", b"200", b"429"]
 
 
+async def test_who_asks_again_at_once_waits_for_the_next_refusal(busy: Service) -> None:
+    body = {"user_id": "u", "budget_ms": 400}
+    began_s = time.monotonic()
+    for _ in range(6):
+        assert (await busy.client.post("/recommend", json=body)).status_code == 429
+    assert time.monotonic() - began_s >= 5 * protocol._AGAIN_S
+
+
+async def test_who_asks_again_and_leaves_is_forgotten(
+    busy: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(protocol, "_AGAIN_S", NO_HANG_S)
+    reader, writer = await connected(busy)
+    writer.write(head() + LATE)
+    assert (await reader.read(12)).endswith(b"429")
+    writer.write(head() + LATE)
+    await asyncio.sleep(0.02)
+    writer.transport.abort()
+    assert (await busy.client.get("/health/ready")).status_code == 200
+
+
 async def test_a_body_may_come_in_pieces(busy: Service) -> None:
     assert await statuses(busy, head(), LATE[:5], LATE[5:]) == [b"429"]
     assert await busy.metric('mfalcon_refusals_total{reason="late"}') == 1
@@ -125,8 +151,7 @@ async def test_a_slow_or_long_body_is_refused_by_the_route(
 
 
 async def test_a_client_that_leaves_amid_its_body_is_forgotten(busy: Service) -> None:
-    port = busy.client.base_url.port
-    _, writer = await asyncio.open_connection("127.0.0.1", port)
+    _, writer = await connected(busy)
     writer.write(head() + LATE[:5])
     await asyncio.sleep(0.02)
     writer.transport.abort()

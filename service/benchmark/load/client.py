@@ -28,6 +28,7 @@ from service.benchmark.load.traffic import (
     visitors,
 )
 
+_REFUSED = 429
 _IDLE_S = 4.0
 """A connection that was not used for longer may be about to be closed by the service."""
 
@@ -112,12 +113,13 @@ class Client:
             return load.summary()
 
     async def closed(self, clients: int, seconds: float) -> dict[str, Any]:
-        """Clients that ask again as soon as they are answered, each for users of its own."""
+        """Clients that ask again as soon as they are answered, each for users of its own: for the
+        next, or for the same one if they were refused."""
 
         async def act(load: _Load, users: deque[_User]) -> None:
             while load.elapsed_s < seconds:
-                await load.ask(users[0], time.perf_counter())
-                users.rotate()
+                if await load.ask(users[0], time.perf_counter()) != _REFUSED:
+                    users.rotate()
 
         async with self._connected():
             load = _Load(self._plan.budget_ms)
@@ -179,10 +181,12 @@ class _Load:
     def elapsed_s(self) -> float:
         return time.perf_counter() - self.began_s
 
-    async def ask(self, user: _User, since_s: float) -> None:
-        answer = await user.recommend()
+    async def ask(self, user: _User, since_s: float) -> int:
+        """The status."""
+        status, body = await user.recommend()
         latency_ms = 1000 * (time.perf_counter() - since_s)
-        self._answers.append((since_s - self.began_s, latency_ms, *answer))
+        self._answers.append((since_s - self.began_s, latency_ms, status, body))
+        return status
 
     def summary(self) -> dict[str, Any]:
         """When requests were due; latencies of whole answers and of refusals, where whole ones say
@@ -192,7 +196,7 @@ class _Load:
         cut_ms, refused_ms = [], []
         for at_s, latency_ms, status, body in self._answers:
             answer = json.loads(body) if status == 200 else None
-            if status == 429:
+            if status == _REFUSED:
                 refused_ms.append(latency_ms)
             elif answer is None:
                 num_failed += 1
