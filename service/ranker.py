@@ -16,9 +16,9 @@ from model.engine.engine import Engine
 from model.engine.mfalcon import Microbatch
 from model.engine.slate import lengthen
 from service.batch import Pace, Work
+from service.job import Job, Ticket
 from service.metrics import Metrics
 from service.ranking import ExtendJob, RankJob
-from service.scheduler import Job, Ticket
 from service.scoring import CandidateScoring, Scoring, SlateScoring, Together, parted
 from service.slate import SlateJob
 

@@ -17,8 +17,8 @@ from model.history import History
 from model.top import in_order, top
 from service.batch import Pace, Work
 from service.deadline import Deadline
+from service.job import Job
 from service.keys import ANONYMOUS
-from service.scheduler import Job
 
 SHORTENED_HISTORY: Final = "shortened_history"
 """There was no time to encode the whole history: ranked by its newest events."""

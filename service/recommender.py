@@ -23,9 +23,10 @@ from service.batch import Work
 from service.deadline import Deadline, Margin
 from service.errors import DeadlineExceeded, TooLarge
 from service.history_provider import HistoryProvider
+from service.job import Place
 from service.keys import ANONYMOUS
 from service.metrics import Metrics
-from service.scheduler import EngineThread, Place
+from service.scheduler import EngineThread
 from service.schemas import (
     EventIn,
     EventsRequest,

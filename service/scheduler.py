@@ -7,16 +7,13 @@ refused: those ahead of it are told by their work and the pace.
 """
 
 import asyncio
-import contextlib
 import math
 import os
 import sys
 import threading
 import time
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any, Final, Generic, Self, TypeVar
+from typing import Any, Final, TypeVar
 
 import structlog
 
@@ -24,6 +21,7 @@ from service.batch import Batch, Bounds, Pace, Work
 from service.deadline import Deadline
 from service.errors import NotReady, Overloaded, Refusal
 from service.fair_queue import FairQueue
+from service.job import Expired, Job, Place, Ticket
 
 _log = structlog.get_logger("mfalcon.engine")
 
@@ -37,7 +35,6 @@ _NICENESS: Final = 5
 and refusals are to leave while it works: each takes little, and each is waited for."""
 
 T = TypeVar("T")
-A = TypeVar("A")
 
 
 def late_s(wait_s: float, need_s: float, left_s: float) -> float:
@@ -45,76 +42,6 @@ def late_s(wait_s: float, need_s: float, left_s: float) -> float:
     not. One that needs more than three quarters of what may be planned is to have those."""
     planned_s = _PLANNED * left_s
     return wait_s + min(need_s, 0.75 * planned_s) - planned_s
-
-
-class Expired(Exception):
-    """The deadline passed before the engine got to the job; nothing was run."""
-
-
-class Job(ABC, Generic[T]):
-    """What is asked of the engine; T is what it answers."""
-
-    deadline: Deadline | None  # None: the service's own (write-backs), never refused
-    client: str  # who asks; they share the engine fairly
-
-    @abstractmethod
-    def work(self) -> Work: ...
-
-    def within(self, seconds: float, pace: Pace) -> Self:
-        """The job, or the nearest to it that can be paid in so much time."""
-        del seconds, pace
-        return self
-
-
-class Ticket(Generic[T]):
-    """A job and whoever waits for it. The engine thread settles it, once."""
-
-    def __init__(self, job: Job[T]) -> None:
-        self.job, self.work = job, job.work()
-        self._loop = asyncio.get_running_loop()
-        self.future: asyncio.Future[T] = self._loop.create_future()
-        self.is_settled = False
-
-    @property
-    def is_given_up(self) -> bool:
-        """Nobody waits any more."""
-        return self.future.cancelled()
-
-    def tell(self, listener: Callable[[A], None], what: A) -> None:
-        """On the way, from the engine thread; the listener is called on the event loop."""
-        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody listens any more
-            self._loop.call_soon_threadsafe(listener, what)
-
-    def finish(self, outcome: T) -> None:
-        self._settle(self.future.set_result, outcome)
-
-    def fail(self, error: Exception) -> None:
-        if isinstance(error, StopIteration):  # a future refuses to carry it
-            told = RuntimeError("a job raised StopIteration")
-            told.__cause__ = error
-            error = told
-        self._settle(self.future.set_exception, error)
-
-    def _settle(self, how: Callable[[A], None], what: A) -> None:
-        def settle(what: A) -> None:
-            # By then nobody may wait any more, or they may have been told that the engine hangs.
-            if not self.future.done():
-                how(what)
-
-        self.is_settled = True
-        self.tell(settle, what)
-
-
-@dataclass(slots=True, eq=False)
-class Place:
-    """A place in line: of a job, or kept for one that is on its way."""
-
-    work: Work  # as far as can be told
-    deadline: Deadline | None
-    client: str
-    leave: Callable[[], object]
-    """Give it up, unless its job has had its turn."""
-    ticket: Ticket[Any] | None = None
 
 
 class EngineThread:
@@ -153,7 +80,7 @@ class EngineThread:
     def depth(self) -> int:
         """Jobs waiting."""
         with self._wake:
-            return sum(map(_is_here, self._queue))
+            return sum(place.has_job for place in self._queue)
 
     def wait_s(self, client: str) -> float:
         """How long a job of the client that came now is expected to wait."""
@@ -222,6 +149,11 @@ class EngineThread:
         """It hangs. Whoever waits for it is told so; whatever it may come back with is late."""
         _log.critical("engine_hangs", detail="replace the process; see engine_stall_s")
         self._end()
+
+    @property
+    def _first(self) -> Place | None:
+        """Passing over those whose job is on its way."""
+        return self._queue.first(lambda place: place.has_job)
 
     @property
     def _rest_s(self) -> float:
@@ -310,7 +242,7 @@ class EngineThread:
         """Whether there is a job; False: there will be none any more."""
         with self._wake:
             while True:
-                if self._queue.first(_is_here) is not None:
+                if self._first is not None:
                     return True
                 if self._closing or self._ended.is_set():
                     return False
@@ -321,7 +253,7 @@ class EngineThread:
         now_s = time.monotonic()
         batch = Batch(self._bounds, self._pace, now_s)
         with self._wake:
-            while place := self._queue.first(_is_here):
+            while place := self._first:
                 assert place.ticket is not None
                 try:
                     if not self._joins(place.ticket, batch):
@@ -360,8 +292,3 @@ class EngineThread:
             for ticket in tickets:
                 if not ticket.is_settled:
                     ticket.fail(error)
-
-
-def _is_here(place: Place) -> bool:
-    """Its job, for which it may have been kept."""
-    return place.ticket is not None

@@ -17,8 +17,8 @@ from model.engine.engine import Engine
 from model.engine.mfalcon import Microbatch
 from model.engine.slate import Beam, Prefix
 from model.engine.state import UserState
+from service.job import Ticket
 from service.ranking import Ranking, RankJob, retrieved
-from service.scheduler import Ticket
 from service.slate import Slate, SlateJob
 
 

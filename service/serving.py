@@ -17,9 +17,10 @@ from service.background import Background
 from service.batch import Work
 from service.deadline import Deadline, Margin
 from service.errors import DeadlineExceeded
+from service.job import Expired, Place
 from service.metrics import Metrics
 from service.ranking import Ranking, RankJob
-from service.scheduler import EngineThread, Expired, Place
+from service.scheduler import EngineThread
 from service.schemas import RecommendRequest
 from service.slate import SlateJob, SlateSize
 from service.states import Confirmed, Loaded, UserStates

@@ -23,10 +23,10 @@ from model.network.hstu import HSTU
 from service.batch import Pace
 from service.codec import StateCodec, StoredState
 from service.deadline import Deadline
+from service.job import Ticket
 from service.metrics import Metrics
 from service.ranker import Ranker
 from service.ranking import Ranking, RankJob
-from service.scheduler import Ticket
 from service.verification.users import VerifiedUser
 
 MICROBATCH_SIZES = (1, 7, 64, 0)  # 0: all at once

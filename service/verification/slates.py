@@ -16,9 +16,9 @@ from model.engine.oracle import Oracle
 from model.history import EMPTY, Event
 from model.network.hstu import HSTU
 from service.batch import Pace
+from service.job import Ticket
 from service.metrics import Metrics
 from service.ranker import Ranker
-from service.scheduler import Ticket
 from service.slate import Slate, SlateJob, SlateSize
 from service.verification.cases import largest, rank_job
 from service.verification.users import VerifiedUser

@@ -25,10 +25,10 @@ from service import connections
 from service.app import create_app
 from service.batch import Pace
 from service.configuration import load_settings
+from service.job import Job, Ticket
 from service.metrics import Metrics
 from service.ranker import Ranker
 from service.runtime import Runtime
-from service.scheduler import Job, Ticket
 from service.settings import Settings
 
 JSON = dict[str, Any]

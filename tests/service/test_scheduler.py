@@ -15,7 +15,8 @@ import pytest
 from service.batch import Bounds, Pace, Work
 from service.deadline import Deadline
 from service.errors import NotReady, Overloaded
-from service.scheduler import EngineThread, Expired, Job, Ticket
+from service.job import Expired, Job, Ticket
+from service.scheduler import EngineThread
 from tests.service.builders import pace_of
 
 pytestmark = pytest.mark.anyio
