@@ -88,7 +88,7 @@ async def test_every_request_field_of_the_contract_is_documented(document: dict[
     fields = document["components"]["schemas"]["RecommendRequest"]["properties"]
     assert set(fields) == {
         *("user_id", "events", "history_mode", "candidates", "num_results", "exclude_seen"),
-        *("budget_ms", "request_time", "history_size", "include"),
+        *("budget_ms", "request_time", "history_size", "include", "mode", "beam"),
     }
     assert document["info"]["title"] == "mfalcon"
     assert "HTTPValidationError" not in document["components"]["schemas"]
