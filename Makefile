@@ -44,7 +44,7 @@ type: $(VENV)/.test  ## mypy --strict
 	$(BIN)/mypy
 
 unit: $(VENV)/.test  ## All tests, a real Valkey or Redis included
-	$(BIN)/pytest
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile
 
 load: $(VENV)/.test  ## A minute of load on servers of its own, and the report in runs/
 	$(BIN)/python -m loadtests suite
