@@ -150,11 +150,13 @@ async def test_more_users_are_no_more_series(folder: Path, redis_url: str) -> No
     async with serving(folder, store=redis_url, store_timeout_ms=10_000) as service:
         told = []
         await service.client.get("/metrics")
-        for name, first in (("telltale", 0), ("hearsay", 20)):
-            await mixed_load(service, name, first)
+        for name, num_times in (("telltale", 1), ("hearsay", 10)):
+            for number in range(num_times):
+                await mixed_load(service, f"{name}{number}", 20 * len(told))
             text = (await service.client.get("/metrics")).text
             assert name not in text
             families = text_string_to_metric_families(text)
             told.append({(s.name, *sorted(s.labels.items())) for f in families for s in f.samples})
-    assert told[0] == told[1]
+    # Of time alone some may be new, such as of a read that was cut at its deadline.
+    assert len(told[1] - told[0]) < 10 <= len(told[0])
     assert len(told[0]) < 1000
