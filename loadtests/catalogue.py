@@ -6,7 +6,7 @@ Never reads a checkpoint or a data set.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Self
+from typing import Any, Self
 
 import httpx
 
@@ -26,6 +26,8 @@ class Catalogue:
     max_batch_users: int | None = None
     retrieval_candidates: int | None = None
     """Items that are scored of the catalogue, where a request names no candidates."""
+    window: tuple[int, int] | None = None
+    """Fewest and most events that the service keeps of somebody who was there long enough."""
     fingerprint: str = ""
     """Of the checkpoint that is served; empty where the service does not tell."""
 
@@ -54,6 +56,7 @@ class Catalogue:
         if not isinstance(info, dict):
             raise ValueError("the body is not a JSON object")
         model = info.get("model")
+        model = model if isinstance(model, dict) else {}
         limits = info.get("limits")
         limits = limits if isinstance(limits, dict) else {}
         return cls(
@@ -63,7 +66,8 @@ class Catalogue:
             max_candidates=_limit(limits, "max_candidates"),
             max_batch_users=_limit(limits, "max_batch_users"),
             retrieval_candidates=_limit(info, "retrieval_candidates"),
-            fingerprint=model.get("fingerprint", "") if isinstance(model, dict) else "",
+            window=_window(model),
+            fingerprint=model.get("fingerprint", ""),
         )
 
 
@@ -72,6 +76,15 @@ def _names(info: Mapping[str, object], field: str) -> tuple[str, ...]:
     if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
         raise ValueError(f"{field!r} is not a list of names")
     return tuple(names)
+
+
+def _window(model: Mapping[str, Any]) -> tuple[int, int] | None:
+    try:
+        window = model["config"]["window"]
+        keep, capacity = window["keep"], window["capacity"]
+    except (KeyError, TypeError):
+        return None
+    return (keep, capacity) if isinstance(keep, int) and isinstance(capacity, int) else None
 
 
 def _limit(limits: Mapping[str, object], field: str) -> int | None:

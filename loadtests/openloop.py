@@ -82,6 +82,10 @@ class OpenLoop:
     def close(self) -> None:
         self._connections.close()
 
+    async def tell(self, visit: Visit) -> None:
+        """One that is no part of the load: sent at once, not recorded."""
+        self._turns.end(visit, *await self._answer(visit))
+
     async def run(self, rate: float, seconds: float, rng: Random) -> None:
         """Poisson arrivals, `rate` a second, for so long; returns when all are answered."""
         since_s = self._now_s()

@@ -15,7 +15,7 @@ from loadtests.openloop import OfTraffic, OpenLoop
 from loadtests.ramp import Step
 from loadtests.record import Mark, Recorder, Sample
 from loadtests.target import TargetError
-from loadtests.traffic import Traffic
+from loadtests.traffic import FIRST_EVENTS, Traffic
 from loadtests.watch import watch
 
 
@@ -28,6 +28,7 @@ class Session:
         self._recorder, self._budget_ms, self._rng = recorder, budget_ms, Random(seed)
         self._began_s = time.perf_counter()
         self._samples: list[Sample] = []
+        self._traffic = traffic
         self.loop = OpenLoop(
             host,
             OfTraffic(traffic),
@@ -40,6 +41,11 @@ class Session:
     def began_s(self) -> float:
         """Of `time.perf_counter`."""
         return self._began_s
+
+    async def tell_pasts(self) -> None:
+        """What everybody did before, ahead of the load; what is not taken comes with it."""
+        for visit in self._traffic.pasts():
+            await self.loop.tell(visit)
 
     async def phase(self, rate: float, seconds: float) -> Step:
         """Poisson arrivals for so long, and what became of them."""
@@ -64,19 +70,26 @@ async def session(
     population: int,
     budget_ms: float,
     seed: int,
+    is_settled: bool = False,
 ) -> AsyncIterator[Session]:
     """With the service at `host`, until the end of the block. `processes`: pids to watch, by name.
+
+    `is_settled`: everybody begins with as many events as the service keeps in the long run, and has
+    told them before the block begins; else with some tens, told with their first request.
 
     Raises:
         TargetError: no service answers there.
     """
     catalogue = await asyncio.to_thread(Catalogue.fetch, host)
-    traffic = Traffic(catalogue, population=population, seed=seed, run_id=token_hex(4))
+    past = catalogue.window if is_settled and catalogue.window else FIRST_EVENTS
+    traffic = Traffic(catalogue, population=population, seed=seed, run_id=token_hex(4), past=past)
     made = Session(host, traffic, recorder, budget_ms, seed)
     try:
         await made.loop.connect()
     except OSError as error:
         raise TargetError(f"no connection to {host}: {error}") from error
+    if is_settled:
+        await made.tell_pasts()
     watching = asyncio.create_task(watch(dict(processes), recorder, made.began_s))
     try:
         yield made

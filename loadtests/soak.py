@@ -57,6 +57,7 @@ async def soak(
             population=plan.population,
             budget_ms=plan.budget_ms,
             seed=plan.seed,
+            is_settled=True,
         ) as running:
 
             async def measure(rate: float, seconds: float = STEP_S) -> Step:

@@ -7,7 +7,7 @@ Only the order in which people take turns depends on how fast the service answer
 theirs (`loadtests.person`).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from random import Random
 from typing import Any, Final
@@ -64,9 +64,20 @@ class Traffic:
     are many and the service slow.
     """
 
-    def __init__(self, catalogue: Catalogue, *, population: int, seed: int, run_id: str) -> None:
-        """`run_id` keeps runs from meeting each other's states; the events follow the seed."""
-        self._catalogue = catalogue
+    def __init__(
+        self,
+        catalogue: Catalogue,
+        *,
+        population: int,
+        seed: int,
+        run_id: str,
+        past: tuple[int, int] = FIRST_EVENTS,
+    ) -> None:
+        """`run_id` keeps runs from meeting each other's states; the events follow the seed.
+
+        `past`: between how many events people of the population begin with.
+        """
+        self._catalogue, self._past = catalogue, past
         self._population = population
         self._seed, self._run_id = seed, run_id
         self._rng = Random(f"{seed}:turns")
@@ -91,10 +102,7 @@ class Traffic:
         if user == BULK:
             return self._bulk()
         if user == EVENT_ONLY:
-            person = self._returning(at_least=1)
-            return Visit(
-                user=user, kind="events", path="/events", body=person.tell(), people=(person,)
-            )
+            return _telling(self._returning(at_least=1))
         person = self._newcomer() if user == NEW else self._returning()
         return Visit(
             user=user,
@@ -103,6 +111,13 @@ class Traffic:
             body=person.ask(with_candidates=self._with_candidates(user)),
             people=(person,),
         )
+
+    def pasts(self) -> Iterator[Visit]:
+        """A turn of each of the population, to tell what they did before; to be ended as others."""
+        for rank in range(self._population):
+            person = self._person(rank)
+            self._busy.add(person.user_id)
+            yield _telling(person)
 
     def end(self, visit: Visit, *, accepted: bool) -> None:
         """Finish a turn; events that were not accepted are sent again with the person's next."""
@@ -142,7 +157,7 @@ class Traffic:
 
     def _person(self, rank: int) -> Person:
         if rank not in self._people:
-            self._people[rank] = self._created(f"{rank}", FIRST_EVENTS)
+            self._people[rank] = self._created(f"{rank}", self._past)
         return self._people[rank]
 
     def _newcomer(self) -> Person:
@@ -154,3 +169,9 @@ class Traffic:
         past = Random(f"{seed}:past").randint(*num_past)
         user_id = f"load-{self._run_id}-{name}"
         return Person(user_id, self._catalogue, self._popularity, seed=seed, past=past)
+
+
+def _telling(person: Person) -> Visit:
+    return Visit(
+        user=EVENT_ONLY, kind="events", path="/events", body=person.tell(), people=(person,)
+    )

@@ -11,9 +11,16 @@ def test_it_is_learned_over_http(service_url: str) -> None:
     assert (catalogue.max_events, catalogue.max_candidates) == (100, 120)
 
 
+def test_the_window_is_the_configuration_s() -> None:
+    model = {"config": {"window": {"keep": 3, "capacity": 5}}}
+    info = {"sample_item_ids": ["1"], "actions": ["a"], "model": model}
+    assert Catalogue.parse(info).window == (3, 5)
+
+
 def test_limits_are_optional() -> None:
     catalogue = Catalogue.parse({"sample_item_ids": ["1"], "actions": ["a"], "limits": None})
     assert (catalogue.max_events, catalogue.max_candidates) == (None, None)
+    assert (catalogue.window, catalogue.fingerprint) == (None, "")
 
 
 @pytest.mark.parametrize(

@@ -170,3 +170,17 @@ def test_closed_traffic_has_no_more_turns() -> None:
     source.close()
     assert source.begin() is None
     source.end(under_way, accepted=True)
+
+
+def test_a_past_is_told_by_everybody_once() -> None:
+    source = Traffic(CATALOGUE, population=20, seed=0, run_id="run", past=(30, 40))
+    told = []
+    for visit in source.pasts():
+        told.append(visit)
+        source.end(visit, accepted=True)
+    events = events_by_user(told)
+    assert len(events) == len(told) == 20
+    assert all(30 <= len(past) <= 40 for (past,) in events.values())
+    assert len({len(past) for (past,) in events.values()}) > 1
+    for later in events_by_user(visits(source, 50, RETURNING)).values():
+        assert all(len(news) <= NEXT_EVENTS[1] for news in later)

@@ -148,7 +148,7 @@ async def mixed_load(service: Service, name: str, first: int) -> None:
 
 async def test_more_users_are_no_more_series(folder: Path, redis_url: str) -> None:
     async with serving(folder, store=redis_url, store_timeout_ms=10_000) as service:
-        told = []
+        told: list[set[tuple[object, ...]]] = []
         await service.client.get("/metrics")
         for name, num_times in (("telltale", 1), ("hearsay", 10)):
             for number in range(num_times):
