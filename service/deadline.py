@@ -31,7 +31,7 @@ class Deadline:
 
 
 class Margin:
-    """What an answer takes from the end of its ranking on: learned, mean and spread."""
+    """What answers take from the end of their ranking on: learned, mean and spread."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._mean_s, self._spread_s = 0.001, 0.0005
@@ -51,3 +51,24 @@ class Margin:
     def before(self, deadline: Deadline) -> Deadline:
         """When a ranking has to end; half of what is left is the most that is kept from it."""
         return Deadline(deadline.at_s - min(self.seconds, deadline.remaining_s / 2))
+
+
+class Ending:
+    """One answer, from its last ranking until it is out."""
+
+    def __init__(self, margin: Margin) -> None:
+        """`margin`: of answers like it."""
+        self._margin = margin
+        self._ranked_s = -math.inf
+
+    def before(self, deadline: Deadline) -> Deadline:
+        return self._margin.before(deadline)
+
+    def ranked(self, ended_s: float) -> None:
+        """One of its rankings ended then."""
+        self._ranked_s = max(self._ranked_s, ended_s)
+
+    def sent(self) -> None:
+        """Nothing is left of it to do. The margin learns, if anything was ranked."""
+        if math.isfinite(self._ranked_s):
+            self._margin.learn(time.monotonic() - self._ranked_s)

@@ -20,7 +20,7 @@ from service.answer import Answering
 from service.backfill import Backfill
 from service.background import Background
 from service.batch import Work
-from service.deadline import Deadline, Margin
+from service.deadline import Deadline, Ending, Margin
 from service.errors import DeadlineExceeded, TooLarge
 from service.history_provider import HistoryProvider
 from service.job import Place
@@ -71,13 +71,14 @@ class Recommender:
         self._thread, self._settings, self._metrics = parts.thread, parts.settings, parts.metrics
         self._updates = Updates(parts.checkpoint, parts.thread, parts.states, parts.metrics)
         self._backfill = Backfill(self._updates, parts.provider)
-        self._margin, self._background = Margin(), Background()
+        self.margin, self.batch_margin = Margin(), Margin()
+        """Of answers to one request, and to many in one."""
+        self._background = Background()
         self._serving = Serving(
             parts.states,
             self._backfill,
             parts.thread,
             parts.metrics,
-            self._margin,
             self._background,
             config=parts.checkpoint.config,
             min_retrieved=parts.settings.retrieval_candidates,
@@ -99,18 +100,20 @@ class Recommender:
         """
         self._check(size)
         work = self._serving.expected_work(size)
-        return self._thread.enter(work, self._margin.before(deadline), client)
+        return self._thread.enter(work, self.margin.before(deadline), client)
 
     async def recommend(
         self,
         request: RecommendRequest,
         request_id: str,
         deadline: Deadline,
-        client: str = ANONYMOUS,
+        client: str,
+        ending: Ending,
         place: Place | None = None,
     ) -> RecommendResponse:
         """
         Args:
+            ending: of the answer that this is, or is a part of
             place: that the request has in line, if it has entered
 
         Raises:
@@ -119,11 +122,11 @@ class Recommender:
             DeadlineExceeded: the engine did not answer at all.
         """
         if place is not None:
-            return await self._recommend(request, request_id, deadline, client, place)
+            return await self._recommend(request, request_id, deadline, client, ending, place)
         # First: what is refused is to cost next to nothing.
         place = self.enter(Size.of(request), deadline, client)
         try:
-            return await self._recommend(request, request_id, deadline, client, place)
+            return await self._recommend(request, request_id, deadline, client, ending, place)
         finally:
             place.leave()
 
@@ -133,12 +136,13 @@ class Recommender:
         request_id: str,
         deadline: Deadline,
         client: str,
+        ending: Ending,
         place: Place,
     ) -> RecommendResponse:
         began = time.monotonic()
         offer = self._offer(request.events, request.history_mode)
         candidates, missing = self._candidates(request)
-        ask = Ask(request, offer, candidates, deadline, client, place)
+        ask = Ask(request, offer, candidates, deadline, client, place, ending)
         try:
             async with self.states.turn(request.user_id, deadline) as turn:
                 served = await self._serving.ranked(ask, turn)
@@ -165,7 +169,7 @@ class Recommender:
         if deadline.expired:
             self._metrics.late.inc()
         if served.ranking is not None:
-            self._margin.learn(time.monotonic() - served.ranking.ended_s)
+            ending.ranked(served.ranking.ended_s)
         if self._tracing is not None:
             self._tracing.stages(began, served)
         return answer

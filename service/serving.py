@@ -15,7 +15,7 @@ from model.engine.state import UserState
 from service.backfill import Backfill
 from service.background import Background
 from service.batch import Work
-from service.deadline import Deadline, Margin
+from service.deadline import Deadline, Ending
 from service.errors import DeadlineExceeded
 from service.job import Expired, Place
 from service.metrics import Metrics
@@ -44,6 +44,7 @@ class Ask:
     deadline: Deadline
     client: str
     place: Place
+    ending: Ending
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +96,6 @@ class Serving:
         backfill: Backfill,
         thread: EngineThread,
         metrics: Metrics,
-        margin: Margin,
         background: Background,
         *,
         config: HSTUConfig,
@@ -104,7 +104,7 @@ class Serving:
         """`min_retrieved`: items of the catalogue that reach the action head, at least."""
         self._config = config
         self._states, self._backfill, self._thread = states, backfill, thread
-        self._metrics, self._margin, self._min_retrieved = metrics, margin, min_retrieved
+        self._metrics, self._min_retrieved = metrics, min_retrieved
         self._background = background
 
     async def ranked(self, ask: Ask, turn: Turn) -> Served:
@@ -186,7 +186,7 @@ class Serving:
             candidates=ask.candidates,
             num_retrieved=self._num_retrieved(request),
             exclude_seen=request.exclude_seen,
-            deadline=self._margin.before(ask.deadline),
+            deadline=ask.ending.before(ask.deadline),
             submitted_s=time.monotonic(),
             client=ask.client,
         )

@@ -68,6 +68,8 @@ class RequestScope:
         finally:
             if place := state.get("place"):
                 place.leave()
+            if ending := state.get("ending"):
+                ending.sent()
             self._metrics.in_flight.dec()
             route = getattr(scope.get("route"), "path", "unmatched")
             self._tally.done(route, mine, status, time.monotonic() - began)

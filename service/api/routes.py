@@ -10,7 +10,7 @@ from cache import StoreUnavailable
 from service.api.budget import deadline_of
 from service.api.bulk import each
 from service.api.problems import responses
-from service.deadline import Deadline
+from service.deadline import Deadline, Ending
 from service.errors import NotReady, UnknownUser
 from service.runtime import Runtime
 from service.schemas import (
@@ -44,12 +44,15 @@ async def recommend(
     """Ranked items with action predictions, within the latency budget."""
     recommender = _runtime(request).recommender()
     deadline = _deadline(request, body.budget_ms)
+    state = request.state
+    state.ending = Ending(recommender.margin)
     answer = await recommender.recommend(
         body,
-        request.state.request_id,
+        state.request_id,
         deadline,
         _client(request),
-        getattr(request.state, "place", None),
+        state.ending,
+        getattr(state, "place", None),
     )
     timing = answer.timing_ms.model_dump()
     response.headers["Server-Timing"] = ", ".join(f"{k};dur={v}" for k, v in timing.items())
@@ -71,12 +74,14 @@ async def recommend_batch(body: RecommendBatch, request: Request) -> RecommendBa
     recommender = _runtime(request).recommender()
     recommender.check_batch(len(body.requests))
     request_id, began_s = request.state.request_id, request.state.began_s
+    client = _client(request)
     shared = _deadline(request, body.budget_ms)
+    ending = request.state.ending = Ending(recommender.batch_margin)
 
     async def serve(entry: RecommendRequest) -> RecommendResponse:
         own = entry.budget_ms
         deadline = shared if own is None else min(shared, Deadline.after_ms(own, since_s=began_s))
-        return await recommender.recommend(entry, request_id, deadline, _client(request))
+        return await recommender.recommend(entry, request_id, deadline, client, ending)
 
     results = await each(
         body.requests, RecommendRequest, serve, request_id=request_id, path=request.url.path

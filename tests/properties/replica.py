@@ -5,8 +5,9 @@ from typing import Any, Literal
 
 from cache import Dtype, RedisStore
 from service.codec import StateCodec
-from service.deadline import Deadline
+from service.deadline import Deadline, Ending
 from service.device_tier import DeviceTier
+from service.keys import ANONYMOUS
 from service.metrics import Metrics
 from service.recommender import Parts, Recommender
 from service.schemas import EventIn, EventsRequest, RecommendRequest, RecommendResponse
@@ -92,7 +93,9 @@ class Replica:
             exclude_seen=False,
             include=["parts"],
         )
-        answer = await self._recommender.recommend(request, "id", Deadline.after_ms(NO_HURRY_MS))
+        recommender, deadline = self._recommender, Deadline.after_ms(NO_HURRY_MS)
+        ending = Ending(recommender.margin)
+        answer = await recommender.recommend(request, "id", deadline, ANONYMOUS, ending)
         await self._recommender.drain()
         return answer
 

@@ -1,7 +1,9 @@
 """Many users in one request: each entry is served, counted and refused as a request of its own."""
 
 import asyncio
+import math
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +11,7 @@ import anyio
 import pytest
 
 from model.checkpoint import Checkpoint
+from service.answer import Answering
 from service.recommender import Recommender
 from service.schemas import RecommendRequest
 from tests.service.builders import (
@@ -211,3 +214,22 @@ async def test_the_document_shows_what_an_entry_is(service: Service) -> None:
             f"#/components/schemas/{answer}",
             "#/components/schemas/Problem",
         ]
+
+
+async def test_what_an_answer_to_many_takes_is_kept_of_their_budget_alone(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answer = Answering.answer
+
+    def slowly(*args: Any, **kwargs: Any) -> Any:
+        time.sleep(0.02)
+        return answer(*args, **kwargs)
+
+    monkeypatch.setattr(Answering, "answer", slowly)
+    recommender = service.runtime.recommender()
+    before_s = recommender.margin.seconds
+    for _ in range(5):
+        await ask(service, "/recommend", [entry(f"u{n}", budget_ms=10_000) for n in range(4)])
+        recommender.batch_margin._learned_s = -math.inf  # as if a while ago
+    assert recommender.batch_margin.seconds > 0.02
+    assert recommender.margin.seconds == before_s

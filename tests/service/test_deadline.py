@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from service.deadline import Deadline, Margin
+from service.deadline import Deadline, Ending, Margin
 
 
 def test_the_margin_follows_what_answers_take_and_how_far_they_differ() -> None:
@@ -39,3 +39,16 @@ def test_a_ranking_ends_before_the_deadline_and_has_half_of_what_is_left() -> No
     assert near.at_s - 0.01 <= margin.before(near).at_s <= near.at_s
     past = Deadline(0.0)
     assert margin.before(past) == past
+
+
+def test_a_margin_learns_from_the_last_ranking_of_an_answer_to_its_end() -> None:
+    margin = Margin()
+    before_s = margin.seconds
+    Ending(margin).sent()  # nothing was ranked
+    assert margin.seconds == before_s
+    for _ in range(100):
+        ending, now_s = Ending(margin), time.monotonic()
+        for ago_s in (3.0, 0.25, 7.0):
+            ending.ranked(now_s - ago_s)
+        ending.sent()
+    assert margin.seconds == pytest.approx(0.25, rel=0.1)
