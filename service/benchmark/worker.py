@@ -22,13 +22,17 @@ class Worker:
         Raises:
             RuntimeError: the process has ended; what it said went to standard error.
         """
+        self.tell(message)
+        return self.answer()
+
+    def tell(self, message: object) -> None:
+        """Without waiting for its answer."""
         assert self._process.stdin is not None
         self._process.stdin.write(json.dumps(message) + "\n")
         self._process.stdin.flush()
-        return self.answer()
 
     def answer(self) -> Any:
-        """What it says by itself next; raises as `ask` does."""
+        """What it says next; raises as `ask` does."""
         assert self._process.stdout is not None
         line = self._process.stdout.readline()
         if not line:

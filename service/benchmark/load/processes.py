@@ -72,6 +72,14 @@ def bare(checkpoint: Path, threads: int) -> AbstractContextManager[int]:
 
 
 @contextmanager
+def refuser() -> Iterator[int]:
+    """The port of a running process that refuses all that it is asked."""
+    port = _free_port()
+    with _running(["service.benchmark.load.refuser", str(port)], port):
+        yield port
+
+
+@contextmanager
 def client_of(port: int, checkpoint: Path, plan: Plan) -> Iterator[Worker]:
     """A client of the service on `port`, which knows the histories of the plan's users by then."""
     loaded = load(checkpoint)

@@ -19,9 +19,9 @@ from service.cli.output import Output, machine_line, print_json, print_table, sa
 if TYPE_CHECKING:
     from service.benchmark.load.overload import Overload
 
-_COLUMNS = ["asked", "given", "peak", "in time", "whole", "refused", "p99", "error", "MiB"]
-"""Requests and answers in time a second, these as a share of the peak; shares and percentiles as
-the title says; other statuses; resident memory."""
+_COLUMNS = ["asked", "peak", "rest", "in time", "whole", "refused", "p99", "error", "MiB"]
+"""Requests a second; answers in time a second as a share of the peak and of what is left of it;
+shares and percentiles as the title says; other statuses; resident memory."""
 
 
 def overload(
@@ -46,7 +46,7 @@ def overload(
 
     The peak is what 1 to 8 clients that wait are answered within the budget, at most. Then requests
     come at random times, at 70% of that rate and at multiples of it: what is answered in time, and
-    what is refused.
+    what is refused. What a flood takes from this machine whoever refuses it is measured beside.
     """
     from service.benchmark.load.overload import measure_overload
     from service.benchmark.load.setting import Setting
@@ -83,8 +83,8 @@ def _print(found: "Overload") -> None:
         [
             f"{flood.times_peak:g} x",
             f"{flood.offered_per_s:.0f}",
-            f"{flood.answered_per_s:.0f}",
             f"{flood.answered_per_s / found.peak_per_s:.2f}",
+            f"{flood.answered_per_s / flood.beside.answered_per_s:.2f}" if flood.beside else "-",
             f"{flood.answered_share:.1%}",
             f"{flood.whole_share:.1%}",
             str(flood.num_refused),
@@ -97,8 +97,9 @@ def _print(found: "Overload") -> None:
     print_table(
         f"{sizes.name}: {sizes.num_events} events, {sizes.num_candidates} candidates, budget "
         f"{setting.budget_ms:g} ms; Poisson arrivals at multiples of the {found.peak_per_s:.0f} "
-        f"requests/s that waiting clients are answered in time, {setting.turn_s:g} s each (in "
-        "time: of what is not refused; whole: of the answers; p99: of refusals)",
+        f"requests/s that waiting clients are answered in time, {setting.turn_s:g} s each (rest: "
+        "of what these are answered while another process refuses the flood; in time: of what is "
+        "not refused; whole: of the answers; p99: of refusals)",
         ["", *_COLUMNS],
         rows,
     )
