@@ -51,6 +51,11 @@ class TrainingOptions(BaseModel):
         description="what a running average of the weights keeps at each step; it is validated and "
         "written in their place. 0: no average",
     )
+    item_features: str | None = Field(
+        default=None,
+        description="a column of what is known about the items, such as genres, with values apart "
+        'by "|": each gets a row that is added to those of its items',
+    )
     precision: Literal["float32", "bfloat16"] = Field(
         default="float32", description="of the matrix products; weights and sums stay float32"
     )

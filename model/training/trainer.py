@@ -25,6 +25,7 @@ from model.training import curve
 from model.training.average import Average
 from model.training.batches import epoch_steps, parts_of, training_windows
 from model.training.curve import EpochReport
+from model.training.features import share, summed
 from model.training.losses import Objective, count
 from model.training.options import TrainingOptions
 from model.training.processes import Processes
@@ -51,6 +52,7 @@ class Trainer:
             RunError: the folder holds a run of other options, configuration or data, `start` is
                 of another configuration or other items, the processes can not share a step's
                 parts evenly, or there is nothing to train on.
+            FeatureError: the items have no such features.
         """
         self.folder = RunFolder(run)
         self._options, self._data, self._processes = options, data, processes
@@ -68,6 +70,8 @@ class Trainer:
         if start is not None:
             _copy(start, network, data)
         network.retrieval.prior.copy_(self._seen.log_shares())
+        if options.item_features is not None:
+            share(network, data.items, options.item_features)
         self.network = network.to(processes.device)
         self._objective = Objective(
             self.network,
@@ -166,7 +170,7 @@ class Trainer:
             "test": test,
         }
         items = self._data.items if with_metadata else self._data.items.ids_only()
-        checkpoint = Checkpoint(name, self._average.network.eval(), items, record)
+        checkpoint = Checkpoint(name, summed(self._average.network).eval(), items, record)
         save(checkpoint, folder)
         return checkpoint
 
