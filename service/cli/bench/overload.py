@@ -8,7 +8,6 @@ import typer
 
 from service.cli.bench.loads import (
     EngineThreads,
-    Seconds,
     ShapeName,
     Store,
     engine_threads,
@@ -38,7 +37,9 @@ def overload(
     ] = 256,
     threads: EngineThreads = 0,
     store: Store = "embedded",
-    seconds: Seconds = 10.0,
+    seconds: Annotated[
+        float, typer.Option(min=0.1, help="of each flood; clients that wait do for 20 at most")
+    ] = 10.0,
     seed: int = 0,
     output: Output = "table",
 ) -> None:
