@@ -9,7 +9,7 @@ import contextlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Generic, Self, TypeVar
+from typing import Any, Generic, Protocol, Self, TypeVar
 
 from service.batch import Pace, Work
 from service.deadline import Deadline
@@ -83,10 +83,21 @@ class Place:
     work: Work  # as far as can be told
     deadline: Deadline | None
     client: str
-    leave: Callable[[], object]
-    """Give it up, unless its job has had its turn."""
+    line: "Line"
     ticket: Ticket[Any] | None = None
 
     @property
     def has_job(self) -> bool:
         return self.ticket is not None
+
+    def leave(self) -> None:
+        """Give it up, unless its job has had its turn."""
+        self.line.leave(self)
+
+
+class Line(Protocol):
+    """Where places are kept."""
+
+    def leave(self, place: Place) -> bool:
+        """Whether it was in line still."""
+        ...

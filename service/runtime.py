@@ -44,6 +44,12 @@ _SWITCH_S = 0.00005
 each of its operations. By default it is a hundred times as long, half a batch: a loop that is busy
 refusing would leave the engine standing still."""
 
+_YOUNG_OBJECTS = 20_000
+"""How many more there are when the garbage collector looks for cycles. Requests leave none, but a
+few at once have as many objects as it begins at by default, and it stops everything meanwhile."""
+
+_GC_DEFAULT = gc.get_threshold()
+
 
 class Runtime:
     def __init__(self, settings: Settings, tracing: "Tracing | None" = None) -> None:
@@ -99,6 +105,7 @@ class Runtime:
         # What exists by now, modules for the most part, stays. The garbage collector would walk
         # through it again and again, and stop everything meanwhile.
         gc.freeze()
+        gc.set_threshold(_YOUNG_OBJECTS)
         self.lifecycle.enter(Phase.READY)
         self._status.begin()
         _log.info("ready", **_told(model, settings))
@@ -185,6 +192,7 @@ class Runtime:
         if self._tracing is not None:
             await self._tracing.close()
         gc.unfreeze()
+        gc.set_threshold(*_GC_DEFAULT)
         self.lifecycle.enter(Phase.STOPPED)
 
     @property

@@ -97,7 +97,7 @@ class EngineThread:
                 queue is full, and this job is the furthest beyond its client's share.
             NotReady: the thread is stopping or dead.
         """
-        place = Place(work, deadline, client, lambda: self._leave(place))
+        place = Place(work, deadline, client, self)
         with self._wake:
             self._require_life()
             self._require_room(place, self._wait_s(client))
@@ -136,7 +136,15 @@ class EngineThread:
             if expiry is not None:
                 expiry.cancel()
             if ticket.is_given_up:
-                self._leave(place)
+                self.leave(place)
+            # An exception holds who passed it on; they are not to hold the exception.
+            place.ticket = None
+            del ticket
+
+    def leave(self, place: Place) -> bool:
+        """Whether it was in line still."""
+        with self._wake:
+            return self._queue.remove(place)
 
     async def close(self) -> None:
         """Finish what is queued, then stop."""
@@ -207,13 +215,8 @@ class EngineThread:
             last.ticket.fail(error)
 
     def _expire(self, place: Place) -> None:
-        if self._leave(place) and place.ticket is not None and not place.ticket.is_given_up:
+        if self.leave(place) and place.ticket is not None and not place.ticket.is_given_up:
             place.ticket.future.set_exception(Expired())
-
-    def _leave(self, place: Place) -> bool:
-        """Whether it was in line still."""
-        with self._wake:
-            return self._queue.remove(place)
 
     def _live(self) -> None:
         if sys.platform == "linux":

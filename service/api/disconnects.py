@@ -60,8 +60,11 @@ class _Watch:
         await self._send(message)
 
     def end(self) -> None:
+        """Its task is let go of: one that was cancelled holds whoever waited in it, and what holds
+        itself is freed only by the garbage collector, which stops everything for a while."""
         if self._task is not None:
             self._task.cancel()
+            self._task = None
 
     async def _listen(self) -> None:
         # A server that breaks here breaks its handler as well.
