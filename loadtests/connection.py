@@ -8,11 +8,13 @@ import re
 import ssl
 from collections.abc import Mapping
 from functools import cache
-from typing import Self
+from typing import Final, Self
 from urllib.parse import urlsplit
 
 _LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)\r\n", re.IGNORECASE)
 _CLOSES = re.compile(rb"\r\nconnection: *close\r\n", re.IGNORECASE)
+
+KEPT: Final = 32
 
 
 class Connection:
@@ -75,6 +77,7 @@ class Connections:
     """Those of one driver: each for one request at a time, as many as there are under way.
 
     The one that has rested longest goes first, so that none rests until the service closes it.
+    `KEPT` rest at the most: what the service has open is not to grow with the longest burst.
     """
 
     def __init__(self, host: str, headers: Mapping[str, str]) -> None:
@@ -83,9 +86,9 @@ class Connections:
         self._headers = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
         self._idle: list[Connection] = []
 
-    async def open(self, count: int) -> None:
-        """Raises OSError."""
-        self._idle += [await Connection.open(self._host, self._headers) for _ in range(count)]
+    async def open(self) -> None:
+        """As many as may rest. Raises OSError."""
+        self._idle += [await Connection.open(self._host, self._headers) for _ in range(KEPT)]
 
     async def post(self, path: str, body: bytes) -> tuple[int, bytes]:
         """Raises as `Connection.post`. A connection that met an error is not used again."""
@@ -96,7 +99,7 @@ class Connections:
         try:
             return await connection.post(path, body)
         finally:
-            if connection.is_open:
+            if connection.is_open and len(self._idle) < KEPT:
                 self._idle.append(connection)
             else:
                 connection.close()

@@ -25,9 +25,6 @@ MAX_UNDER_WAY: Final = 512
 """Beyond it arrivals wait, counted from when they were due: a service that hangs is not to cost the
 driver its memory."""
 
-FIRST_CONNECTIONS: Final = 32
-"""Open from the beginning, so that what the service has open does not depend on chance."""
-
 _LOOK_AGAIN_S = 0.005
 
 
@@ -77,7 +74,7 @@ class OpenLoop:
 
     async def connect(self) -> None:
         """Raises OSError where nothing listens."""
-        await self._connections.open(FIRST_CONNECTIONS)
+        await self._connections.open()
 
     def close(self) -> None:
         self._connections.close()

@@ -75,3 +75,34 @@ async def test_a_certificate_has_to_be_trusted(
         monkeypatch.setattr(connection, "_trusted", lambda trusted=trusted: trusted)
         results, _ = await served([OK % b""], made.server_context())
         assert results == [expected or ssl.SSLCertVerificationError]
+
+
+async def test_a_burst_leaves_no_more_connections_than_are_kept(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(connection, "KEPT", 2)
+    ends: list[asyncio.StreamWriter] = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        ends.append(writer)
+        while await reader.readline():
+            await reader.readuntil(b"null")
+            await asyncio.sleep(0.05)
+            writer.write(OK % b"")
+        ends.remove(writer)
+        writer.close()
+
+    async def only(count: int) -> None:
+        async with asyncio.timeout(10):
+            while len(ends) > count:  # noqa: ASYNC110 - it tells nobody
+                await asyncio.sleep(0.01)
+
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        connections = Connections(f"http://127.0.0.1:{port}", {})
+        await connections.open()
+        asked = [connections.post("/recommend", b"null") for _ in range(6)]
+        assert await asyncio.gather(*asked) == [(200, b"{}")] * 6
+        await only(2)
+        connections.close()
+        await only(0)
