@@ -16,6 +16,7 @@ class InputError(Exception):
         |-- EvaluationError   data and checkpoint       (model.evaluation.errors)
         |-- ImportFailed      a foreign checkpoint      (model.importers.weights)
         |-- RunError          a training run            (model.training.run_folder)
+        |-- FeatureError      what items share          (model.training.features)
         |-- RecipeError       what a run is made of     (model.training.recipe)
         |-- GridError         an ablation's file        (model.ablation.grid)
         |-- FlagError         a flag of a command       (service.cli.flags)
