@@ -133,9 +133,13 @@ def test_a_command_that_is_stopped_leaves_no_run_behind(
             assert command.poll() is None
             time.sleep(0.1)
         children = psutil.Process(command.pid).children(recursive=True)
-        os.kill(command.pid, stop)
-        gone, left = psutil.wait_procs(children, timeout=120)
-        assert gone
+        assert children
+        left = children
+        for _ in range(12):  # as one presses Ctrl-C again: one may fall where Python ignores it
+            os.kill(command.pid, stop)
+            _, left = psutil.wait_procs(left, timeout=10)
+            if not left:
+                break
         assert not left
         assert command.wait(120) != 0
     finally:
