@@ -5,7 +5,6 @@ Never touched by import: `begin` lets it be built, `stop` takes it down in order
 
 import asyncio
 import contextlib
-import gc
 import os
 import sys
 from importlib.metadata import version
@@ -18,6 +17,7 @@ import torch
 from cache import MemoryStore, RedisStore, StateStore
 from model.allocator import keep_freed_memory
 from model.checkpoint import Checkpoint, CheckpointError
+from service import collector
 from service.configuration import mask_url
 from service.embedded import EmbeddedUnavailable, EmbeddedValkey
 from service.errors import CheckpointRefused, NotReady, ReloadRunning
@@ -43,12 +43,6 @@ _SWITCH_S = 0.00005
 """How long the event loop may keep the interpreter from the engine thread, which asks for it after
 each of its operations. By default it is a hundred times as long, half a batch: a loop that is busy
 refusing would leave the engine standing still."""
-
-_YOUNG_OBJECTS = 20_000
-"""How many more there are when the garbage collector looks for cycles. Requests leave none, but a
-few at once have as many objects as it begins at by default, and it stops everything meanwhile."""
-
-_GC_DEFAULT = gc.get_threshold()
 
 
 class Runtime:
@@ -102,10 +96,7 @@ class Runtime:
         with model.engine.capturing():
             await warm_up(model.engine, model.thread, settings)
         model.serve()
-        # What exists by now, modules for the most part, stays. The garbage collector would walk
-        # through it again and again, and stop everything meanwhile.
-        gc.freeze()
-        gc.set_threshold(_YOUNG_OBJECTS)
+        collector.calm()
         self.lifecycle.enter(Phase.READY)
         self._status.begin()
         _log.info("ready", **_told(model, settings))
@@ -135,7 +126,7 @@ class Runtime:
         self._model = new
         new.serve()
         self._retiring = asyncio.create_task(self._retire(old))
-        self._retiring.add_done_callback(_sweep)
+        self._retiring.add_done_callback(lambda _: collector.sweep())
         _log.info("reloaded", **_told(new, self.settings))
         return old.recommender.model, new.recommender.model
 
@@ -191,8 +182,7 @@ class Runtime:
             await asyncio.to_thread(self._embedded.stop)
         if self._tracing is not None:
             await self._tracing.close()
-        gc.unfreeze()
-        gc.set_threshold(*_GC_DEFAULT)
+        collector.restore()
         self.lifecycle.enter(Phase.STOPPED)
 
     @property
@@ -264,13 +254,6 @@ class Runtime:
         )
         self._watch.begin(store)
         return store
-
-
-def _sweep(_: object) -> None:
-    """Let the garbage collector see, once, what it was kept off: a checkpoint was let go."""
-    gc.unfreeze()
-    gc.collect()
-    gc.freeze()
 
 
 def num_engine_threads() -> int:
