@@ -61,6 +61,11 @@ class Ending:
         self._margin = margin
         self._ranked_s = -math.inf
 
+    @property
+    def seconds(self) -> float:
+        """What it takes, most likely."""
+        return self._margin.seconds
+
     def before(self, deadline: Deadline) -> Deadline:
         return self._margin.before(deadline)
 

@@ -84,6 +84,7 @@ class Place:
     deadline: Deadline | None
     client: str
     line: "Line"
+    after_s: float  # kept from the deadline for what comes after the job
     ticket: Ticket[Any] | None = None
 
     @property

@@ -98,9 +98,12 @@ class Recommender:
             Overloaded, NotReady: such a request can not be answered by the deadline, as far as can
                 be told.
         """
+        return self._enter(size, deadline, client, self.margin.seconds)
+
+    def _enter(self, size: Size, deadline: Deadline, client: str, after_s: float) -> Place:
         self._check(size)
         work = self._serving.expected_work(size)
-        return self._thread.enter(work, self.margin.before(deadline), client)
+        return self._thread.enter(work, deadline, client, after_s=after_s)
 
     async def recommend(
         self,
@@ -124,7 +127,7 @@ class Recommender:
         if place is not None:
             return await self._recommend(request, request_id, deadline, client, ending, place)
         # First: what is refused is to cost next to nothing.
-        place = self.enter(Size.of(request), deadline, client)
+        place = self._enter(Size.of(request), deadline, client, ending.seconds)
         try:
             return await self._recommend(request, request_id, deadline, client, ending, place)
         finally:

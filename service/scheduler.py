@@ -87,9 +87,14 @@ class EngineThread:
         with self._wake:
             return self._wait_s(client)
 
-    def enter(self, work: Work, deadline: Deadline | None, client: str) -> Place:
+    def enter(
+        self, work: Work, deadline: Deadline | None, client: str, *, after_s: float = 0.0
+    ) -> Place:
         """A place in line for a job that is on its way: those who come after it are told by it as
         well, or all that arrive while the first are on their way would be let in.
+
+        Args:
+            after_s: from the end of the job until its answer is out, most likely
 
         Raises:
             Overloaded: such a job of the client would wait too long to be run in two thirds of the
@@ -97,7 +102,7 @@ class EngineThread:
                 queue is full, and this job is the furthest beyond its client's share.
             NotReady: the thread is stopping or dead.
         """
-        place = Place(work, deadline, client, self)
+        place = Place(work, deadline, client, self, after_s)
         with self._wake:
             self._require_life()
             self._require_room(place, self._wait_s(client))
@@ -188,17 +193,18 @@ class EngineThread:
             raise NotReady("the engine has stopped", retry_after_s=1)
 
     def _require_room(self, place: Place, wait_s: float) -> None:
-        if place.deadline is not None:
-            left_s = place.deadline.remaining_s
-            beyond_s = late_s(wait_s, self._pace.seconds(place.work), left_s)
-            # An idle engine takes whatever comes, and what has no time left does not wait: it is
-            # answered without the engine.
-            if beyond_s > 0 and wait_s > 0 and left_s > 0:
-                raise Overloaded(
-                    "those who wait for the engine leave too little of the request's budget",
-                    reason=Refusal.LATE,
-                    retry_after_s=math.ceil(beyond_s),
-                )
+        # An idle engine takes whatever comes, and what has no time left does not wait: it is
+        # answered without the engine.
+        left_s = 0.0 if place.deadline is None else place.deadline.remaining_s
+        if wait_s <= 0 or left_s <= 0:
+            return
+        beyond_s = late_s(wait_s, self._pace.seconds(place.work), left_s - place.after_s)
+        if beyond_s > 0:
+            raise Overloaded(
+                "those who wait for the engine leave too little of the request's budget",
+                reason=Refusal.LATE,
+                retry_after_s=math.ceil(beyond_s),
+            )
 
     def _make_room(self, client: str) -> None:
         """Refuse whoever is the furthest beyond their share."""

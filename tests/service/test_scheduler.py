@@ -221,6 +221,23 @@ async def test_who_comes_later_is_told_by_those_who_are_on_their_way() -> None:
     await thread.close()
 
 
+async def test_what_comes_after_a_job_counts_in_full() -> None:
+    """A job of some seconds that waits for one like it; what may be planned is two thirds."""
+    thread = make_thread(Calls(), pace=pace_of(1.0, 1.0))
+    seconds = Work(1, 0).num_rows
+    alone = thread.enter(Work(1, 0), patient(), "anonymous", after_s=1e9)
+    for after_s, has_room in ((0.0, True), (1.5 * seconds, False), (10 * seconds, False)):
+        deadline = Deadline.after_ms(1000 * 3.2 * seconds)
+        with nullcontext() if has_room else pytest.raises(Overloaded):
+            thread.enter(Work(1, 0), deadline, "anonymous", after_s=after_s).leave()
+    place = thread.enter(Work(1, 0), patient(), "anonymous", after_s=1.5 * seconds)
+    place.deadline = Deadline.after_ms(1000 * 3.2 * seconds)
+    with pytest.raises(Overloaded):
+        await thread.submit(Call(lambda: "late", patient()), place)
+    alone.leave()
+    await thread.close()
+
+
 async def test_a_place_is_kept_while_others_are_served(thread: EngineThread) -> None:
     ran: list[str] = []
     place = thread.enter(Work(1, 0), soon(), "anonymous")
