@@ -152,6 +152,11 @@ async def test_entries_are_admitted_by_the_rule_of_single_requests(
         is_free.clear()
         single = asyncio.create_task(service.recommend(user_id="first", events=make_events(2)))
         requests = [entry(f"u{n}", events=make_events(2)) for n in range(9)]
+        model = service.runtime._model
+        assert model is not None
+        with anyio.fail_after(NO_HANG_S):
+            while model.thread.batch is None:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
         batch = asyncio.create_task(ask(service, "/recommend", requests))
         with anyio.fail_after(NO_HANG_S):
             while await service.metric("mfalcon_queue_requests") < 2:  # noqa: ASYNC110
@@ -161,7 +166,7 @@ async def test_entries_are_admitted_by_the_rule_of_single_requests(
             results = await batch
             assert (await single)["complete"] is True
     refused = [result for result in results if result.get("code") == "overloaded"]
-    assert 7 <= len(refused) <= 8
+    assert len(refused) == 7
     assert all(result["status"] == 429 and result["retry_after_s"] >= 1 for result in refused)
     assert all(result["complete"] for result in results if result not in refused)
 
