@@ -159,7 +159,8 @@ async def test_entries_are_admitted_by_the_rule_of_single_requests(
             taken: list[float] = []
             while not any(map(math.isfinite, taken)):
                 await asyncio.sleep(0.01)
-                taken = [ticket.job.deadline.at_s for ticket in model.thread._taken]
+                due = (ticket.job.deadline for ticket in model.thread._taken)
+                taken = [deadline.at_s for deadline in due if deadline is not None]
         batch = asyncio.create_task(ask(service, "/recommend", requests))
         with anyio.fail_after(NO_HANG_S):
             while await service.metric("mfalcon_queue_requests") < 2:  # noqa: ASYNC110
