@@ -126,7 +126,10 @@ def test_a_command_that_is_stopped_leaves_no_run_behind(
     options = "\n".join(f"{name} = {value}" for name, value in base.items())
     file.write_text(f'question = "Long?"\nseeds = [0, 1, 2]\n[base]\n{options}\n[variants]\n')
     asked = [str(file), "--data", str(data), "--out", str(tmp_path / "out"), "--device", "cpu"]
+    # A shell's background job is born deaf to Ctrl-C, and so are those it begins.
+    heard = signal.signal(signal.SIGINT, signal.default_int_handler)
     command = subprocess.Popen([sys.executable, "-m", "service.cli", "ablate", *asked])
+    signal.signal(signal.SIGINT, heard)
     try:
         state = tmp_path / "out/base/seed-0/state.safetensors"
         while not state.exists():
