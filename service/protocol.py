@@ -7,8 +7,9 @@ head is for the middleware to bound.
 import math
 import time
 from asyncio import TimerHandle, Transport
-from typing import Final
+from typing import Final, cast
 
+from starlette.types import Scope
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from service.api.shedding import Shedding
@@ -69,7 +70,7 @@ class Shed(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         if self._kept is not None:
-            refusal = self.shedding.refusal(dict(self.scope), bytes(self._kept))
+            refusal = self.shedding.refusal(cast(Scope, self.scope), bytes(self._kept))
             if refusal is not None:
                 self._drop()
                 self._refuse(refusal)

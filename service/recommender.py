@@ -100,6 +100,16 @@ class Recommender:
         """
         return self._enter(size, deadline, client, self.margin.seconds)
 
+    def require_room(self, size: Size, deadline: Deadline, client: str) -> None:
+        """For whom a place in line would be kept, had they come; cheaper.
+
+        Raises:
+            TooLarge, Overloaded: as `enter`.
+        """
+        self._check(size)
+        work = self._serving.expected_work(size)
+        self._thread.require_room(work, deadline, client, after_s=self.margin.seconds)
+
     def _enter(self, size: Size, deadline: Deadline, client: str, after_s: float) -> Place:
         self._check(size)
         work = self._serving.expected_work(size)

@@ -105,11 +105,22 @@ class EngineThread:
         place = Place(work, deadline, client, self, after_s)
         with self._wake:
             self._require_life()
-            self._require_room(place, self._wait_s(client))
+            self._require_time(work, deadline, after_s, self._wait_s(client))
             if deadline is not None and len(self._queue) >= self._max_queue:
                 self._make_room(client)
             self._queue.put(place, client, self._pace.seconds(work))
         return place
+
+    def require_room(
+        self, work: Work, deadline: Deadline, client: str, *, after_s: float = 0.0
+    ) -> None:
+        """Ask whether `enter` would refuse such a job for want of time, and keep it no place.
+
+        Raises:
+            Overloaded: it would.
+        """
+        with self._wake:
+            self._require_time(work, deadline, after_s, self._wait_s(client))
 
     async def submit(self, job: Job[T], place: Place | None = None) -> T:
         """Run on the engine thread and return what it returns.
@@ -183,7 +194,8 @@ class EngineThread:
         place.work = work
         self._queue.weigh(place, self._pace.seconds(work))
         try:
-            self._require_room(place, self._rest_s + self._queue.before_s(place))
+            wait_s = self._rest_s + self._queue.before_s(place)
+            self._require_time(work, place.deadline, place.after_s, wait_s)
         except Overloaded:
             self._queue.remove(place)
             raise
@@ -192,13 +204,15 @@ class EngineThread:
         if self._closing or self._ended.is_set():
             raise NotReady("the engine has stopped", retry_after_s=1)
 
-    def _require_room(self, place: Place, wait_s: float) -> None:
+    def _require_time(
+        self, work: Work, deadline: Deadline | None, after_s: float, wait_s: float
+    ) -> None:
         # An idle engine takes whatever comes, and what has no time left does not wait: it is
         # answered without the engine.
-        left_s = 0.0 if place.deadline is None else place.deadline.remaining_s
+        left_s = 0.0 if deadline is None else deadline.remaining_s
         if wait_s <= 0 or left_s <= 0:
             return
-        beyond_s = late_s(wait_s, self._pace.seconds(place.work), left_s - place.after_s)
+        beyond_s = late_s(wait_s, self._pace.seconds(work), left_s - after_s)
         if beyond_s > 0:
             raise Overloaded(
                 "those who wait for the engine leave too little of the request's budget",

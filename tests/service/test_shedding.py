@@ -9,6 +9,8 @@ from typing import Any
 
 import httpx
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from service import protocol
 from service.api.peek import Peek
@@ -230,3 +232,48 @@ def test_a_peek_sees_what_a_request_costs(body: dict[str, Any], size: Size) -> N
 )
 def test_a_peek_at_something_else_sees_nothing(body: bytes) -> None:
     assert Peek.at(body) is None
+
+
+NAMES = (
+    st.sampled_from(["candidates", "budget_ms", "mode", "slate", "]", "[", ",", ":"]) | st.text()
+)
+BODIES = st.fixed_dictionaries(
+    {"user_id": NAMES},
+    optional={
+        "events": st.lists(st.fixed_dictionaries({"item_id": NAMES, "timestamp": st.integers()})),
+        "candidates": st.none() | st.lists(NAMES),
+        "num_results": st.integers(1, 100),
+        "mode": st.sampled_from(["ranking", "slate"]),
+        "beam": st.integers(1, 8),
+        "budget_ms": st.none() | st.floats(1e-9, 1e9) | st.integers(1, 1000),
+    },
+)
+
+
+@given(
+    BODIES.flatmap(lambda body: st.permutations(list(body.items()))),
+    st.booleans(),
+    st.sampled_from([None, 2]),
+)
+def test_the_least_is_never_more(
+    fields: list[tuple[str, Any]], ascii_alone: bool, indent: int | None
+) -> None:
+    body = json.dumps(dict(fields), ensure_ascii=ascii_alone, indent=indent)
+    least, asked = (look(body.encode(errors="replace")) for look in (Peek.least, Peek.at))
+    assert asked is not None
+    if least is not None:
+        assert least.budget_ms == asked.budget_ms
+        assert least.size.num_events == 0
+        assert (least.size.beam, asked.size.beam) == (None, None)
+        if asked.size.num_candidates is None:
+            assert least.size.num_candidates is None
+        else:
+            assert least.size.num_candidates is not None
+            assert least.size.num_candidates <= asked.size.num_candidates
+
+
+def test_the_least_is_what_is_asked_as_a_rule() -> None:
+    body = {"user_id": "u", "candidates": ["a", "b", "c"], "num_results": 5, "budget_ms": 50.5}
+    assert Peek.least(json.dumps(body).encode()) == Peek(Size(0, 3, 0), 50.5)
+    assert Peek.least(b'{"user_id": "u"}') == Peek(Size(0, None, 0), None)
+    assert Peek.least(json.dumps(body | {"mode": "slate"}).encode()) is None
