@@ -44,7 +44,7 @@ def plan(
 ) -> None:
     """Say how many replicas and how much Redis a traffic needs, and what latency to expect.
 
-    Costs are measured here in about half a minute, by a service under load on loopback, unless
+    Costs are measured here in about a minute, by a service under load on loopback, unless
     --costs names a file of them; `mfalcon bench plan` tells how far such predictions hold.
     """
     from service.planning.costs import Costs
@@ -104,6 +104,7 @@ def measured(
 ) -> "tuple[Costs, Observations]":
     """The costs, and all that was seen of the service, at these shares of its most, too."""
     from service.planning.engine_costs import measure_engine
+    from service.planning.fit import fitted_to_loads
     from service.planning.measure import costs_of
     from service.planning.observe import observe
     from service.planning.rig import rig
@@ -117,6 +118,7 @@ def measured(
             passes = measure_engine(running, rounds=rounds, on_turn=on_turn)
             seen = observe(running, shares=shares, seconds=seconds, rounds=rounds, on_turn=on_turn)
             costs = costs_of(running, seen, passes, threads=threads, machine=where())
+            costs = fitted_to_loads(costs, seen, on_turn=on_turn)
     except RuntimeError as error:
         complain(f"mfalcon: {error}")
         raise typer.Exit(2) from error

@@ -1,7 +1,8 @@
-"""Owns the costs of a replica here, from what was seen of the service under two loads.
+"""Owns the costs of a replica here, from what was seen of the service under load.
 
 A light load tells what a request takes, by those that found the engine free, and how evenly, by
-all. What the engine's calls cost by their sizes is known by then (`engine_costs.py`).
+all; what busier ones make of it is fitted to it (`fit.py`). What the engine's calls cost by their
+sizes is known by then (`engine_costs.py`).
 """
 
 import asyncio
@@ -17,7 +18,7 @@ from model.engine.engine import Engine
 from model.history import Event, History
 from service.benchmark.load.traffic import Plan, visitors
 from service.codec import StateCodec
-from service.planning.costs import Costs, Redis
+from service.planning.costs import Costs, Factors, Redis
 from service.planning.costs import Engine as EngineCosts
 from service.planning.observe import Observations, Observed, waited_for_cores
 from service.planning.rig import Rig
@@ -78,6 +79,7 @@ def costs_of(
             for each in answered
         ],
         peak_per_s=statistics.median(each.per_s for each in observations.full),
+        factors=[Factors(per_s=0.0, cost=1.0, noise=1.0)],
         waited_for_cores=max(map(waited_for_cores, both)),
         machine=machine,
     )

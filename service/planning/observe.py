@@ -16,6 +16,9 @@ CLIENTS = 8
 LIGHT = 0.25
 """Of the most that is answered; most requests find the engine free."""
 
+BETWEEN = (0.5, 0.75)
+"""Of the same: how costs change with the load."""
+
 _STARVED = 1.0
 """Seconds that the event loop waited for a core for each that it ran: more than the service's own
 threads, its Redis and its client keep it waiting, so other programs had the cores."""
@@ -56,6 +59,7 @@ class Observations:
 
     full: list[Observed]  # clients that wait
     light: list[Observed]
+    between: list[list[Observed]]  # by BETWEEN
     others: dict[float, list[Observed]]  # by the share of the most that came
     num_starved: int  # left out
 
@@ -73,7 +77,7 @@ def observe(
     rig.closed_load(CLIENTS, seconds / 2)
     peak_per_s = _observed(rig, rig.closed_load, CLIENTS, seconds).per_s
     turns = {0.0: partial(_observed, rig, rig.closed_load, CLIENTS, seconds)}
-    for share in (LIGHT, *shares):
+    for share in (LIGHT, *BETWEEN, *shares):
         length_s = _LIGHT_LASTS * seconds if share == LIGHT else seconds
         turns[share] = partial(_observed, rig, rig.open_load, share * peak_per_s, length_s)
     by_name = {f"{share:.0%} of the peak" if share else "at most": share for share in turns}
@@ -82,7 +86,9 @@ def observe(
     )
     by_share = {share: undisturbed(name, found[name]) for name, share in by_name.items()}
     num_starved = rounds * len(by_share) - sum(map(len, by_share.values()))
-    return Observations(by_share.pop(0.0), by_share.pop(LIGHT), by_share, num_starved)
+    full, light, *between = (by_share[share] for share in (0.0, LIGHT, *BETWEEN))
+    others = {share: by_share[share] for share in shares}
+    return Observations(full, light, between, others, num_starved)
 
 
 def undisturbed(name: str, loads: Sequence[Observed]) -> list[Observed]:

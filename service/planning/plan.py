@@ -150,7 +150,8 @@ class _Planner:
         for _ in range(_REQUESTS):
             now_s += rng.expovariate(traffic.requests_per_s / replicas)
             asked.append(self._asked(now_s, sources, rng))
-        return simulate(self._costs, asked, traffic.budget_ms)
+        costs = self._costs.under(traffic.requests_per_s / replicas)
+        return simulate(costs, asked, traffic.budget_ms)
 
     def redis(self, sources: Sources) -> RedisNeed:
         costs, per_s = self._costs.redis, self._traffic.requests_per_s

@@ -31,7 +31,7 @@ def planned(
     All loads take turns. Requests come at random times, the same in the simulation. Ratios are
     predicted over measured.
     """
-    from service.planning.check import SHARES, checked, peak
+    from service.planning.check import SHARES, checked
 
     costs, seen = measured(
         Traffic(history_events=history_events, candidates=candidates),
@@ -43,10 +43,10 @@ def planned(
         seed=seed,
     )
     found = [checked(costs, share, loads) for share, loads in seen.others.items()]
-    most = peak(costs)
     if output == "json":
         rates = [asdict(each) | _ratios(each) for each in found]
-        facts = {"rates": rates, "peak": asdict(most), "loads_left_out": seen.num_starved}
+        fitted = [asdict(each) for each in costs.factors]
+        facts = {"rates": rates, "fitted": fitted, "loads_left_out": seen.num_starved}
         print_json(facts | where())
         return
     rows = [
@@ -54,7 +54,6 @@ def planned(
         for each in found
         for one in each.figures
     ]
-    rows.append(["at most: answers/s", *_cells(most.predicted, most.measured, most.ratio)])
     print_table(
         f"{costs.checkpoint}: {costs.num_events} events, {costs.num_candidates} candidates; at "
         + " and ".join(f"{each.of_peak:.0%}" for each in found)

@@ -3,7 +3,7 @@
 from dataclasses import replace
 from typing import Any
 
-from service.planning.costs import Costs, Engine, Redis
+from service.planning.costs import Costs, Engine, Factors, Redis
 
 COSTS = Costs(
     checkpoint="made up",
@@ -34,6 +34,7 @@ COSTS = Costs(
     ),
     noise=[(0.0, 1.0, 0.0)],
     peak_per_s=180.0,
+    factors=[Factors(per_s=0.0, cost=1.0, noise=1.0)],
     waited_for_cores=0.0,
     machine={"machine": "none"},
 )

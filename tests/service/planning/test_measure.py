@@ -4,6 +4,7 @@ import json
 import math
 from dataclasses import replace
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
@@ -11,10 +12,14 @@ from typer.testing import CliRunner
 
 from service.cli.main import app
 from service.cli.plan import measured
-from service.planning.costs import Costs, CostsError
+from service.planning.costs import Costs, CostsError, Factors
 from service.planning.engine_costs import fitted
+from service.planning.fit import fitted_to_loads
 from service.planning.measure import served
-from service.planning.observe import Observations, Observed, undisturbed
+from service.planning.observe import CLIENTS, Observations, Observed, undisturbed
+from service.planning.replay import work_of
+from service.planning.rig import PATIENT_MS
+from service.planning.simulation import Asked, saturate, simulate
 from tests.service.planning.made_up import COSTS
 from tests.service.test_cli import MACHINE
 
@@ -124,7 +129,7 @@ def test_a_service_is_measured_and_predicted(
             assert rate["ratios"][figure["name"]] == pytest.approx(
                 figure["predicted"] / figure["measured"]
             )
-    assert result["peak"]["predicted"] > 0
+    assert len(result["fitted"]) == 4
     kept = tmp_path / "costs.json"
     planned = ("--measure", kept, "--requests-per-s", 20, "--users", 500, "--budget-ms", 1000)
     code, told, error = invoke("plan", *sizes, *planned, "--in-time", 0.5, "--output", "json")
@@ -143,3 +148,47 @@ def test_loads_that_other_programs_spoilt_are_left_out() -> None:
     assert undisturbed("light", [calm, without_cores, calm, stopped]) == [calm, calm]
     with pytest.raises(RuntimeError, match="all rounds of light"):
         undisturbed("light", [stopped])
+
+
+def test_costs_between_two_loads_lie_between_those_of_both() -> None:
+    factors = [Factors(per_s=50, cost=1.0, noise=1.0), Factors(per_s=150, cost=0.8, noise=0.5)]
+    costs = replace(COSTS, factors=factors, noise=[(0.0, 2.0, 4.0)])
+    same, middle, most = (costs.under(per_s) for per_s in (10, 100, 1000))
+    assert replace(same, noise=costs.noise) == costs
+    assert (middle.loop_ms, middle.beyond_ms) == pytest.approx((0.9, 0.45))
+    assert middle.engine.encode_ms(2, 3) == pytest.approx(0.9 * costs.engine.encode_ms(2, 3))
+    assert most.engine.score_ms(500) == pytest.approx(0.8 * costs.engine.score_ms(500))
+    assert most.noise == [(0.0, 1.5, 2.0)]
+
+
+@pytest.mark.parametrize("truth", [(0.7, 0.5), (1.2, 2.0)])
+def test_what_a_load_makes_of_the_costs_is_found(truth: tuple[float, float]) -> None:
+    """Loads that were simulated with factors, in the place of measured ones."""
+    rng, at_s, noise = Random(3), 0.0, []
+    for _ in range(400):
+        at_s += rng.expovariate(40)
+        noise.append((at_s, rng.lognormvariate(0, 0.3), rng.expovariate(1) - 0.7))
+    costs = replace(COSTS, noise=noise)
+    light, busy = (_simulated(costs, rate, *truth) for rate in (40.0, 90.0))
+    cost = replace(costs, engine=costs.engine.times(truth[0]), loop_ms=truth[0] * costs.loop_ms)
+    costs = replace(costs, peak_per_s=saturate(cost, work_of(costs), CLIENTS, 3000).whole_per_s)
+    seen = Observations([], light, [busy], {}, 0)
+    turns: list[str] = []
+    found = fitted_to_loads(costs, seen, on_turn=lambda name, *_: turns.append(name)).factors
+    assert [each.per_s for each in found] == sorted(each.per_s for each in found)
+    assert [each.cost for each in found] == pytest.approx([truth[0]] * 3, rel=0.1)
+    assert [each.noise for each in found] == pytest.approx([truth[1]] * 3, rel=0.3)
+    assert len(turns) == 3
+
+
+def _simulated(costs: Costs, rate: float, cost: float, noise: float) -> list[Observed]:
+    asked_s: list[float] = []
+    rng, at_s = Random(7), 0.0
+    while len(asked_s) < 800:
+        at_s += rng.expovariate(rate)
+        asked_s.append(at_s)
+    really = costs.times(Factors(per_s=rate, cost=cost, noise=noise))
+    asked = [Asked(at_s, work_of(costs)) for at_s in asked_s]
+    latencies_ms = simulate(really, asked, PATIENT_MS).latencies_ms
+    load = {"asked_s": asked_s, "latencies_ms": latencies_ms, "elapsed_s": at_s}
+    return [Observed(load, 1.0, 0.0, 0, 0)]
