@@ -1,4 +1,6 @@
-"""Owns comparing the simulation with the service it was measured on, at rates it was not fitted to."""
+"""Owns comparing the simulation with the service it was measured on, at rates that nothing was
+fitted to.
+"""
 
 import math
 from collections.abc import Sequence
