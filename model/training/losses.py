@@ -43,13 +43,13 @@ class Objective(nn.Module):
         *,
         loss: Literal["full", "sampled"] = "full",
         num_negatives: int = 128,
-        negatives: Literal["all", "unseen"] = "all",
+        seen_weight: float = 1.0,
         action_weight: float = 0.5,
     ) -> None:
         super().__init__()
         self.network = network
         self._num_negatives = num_negatives if loss == "sampled" else None
-        self._spares_seen = negatives == "unseen"
+        self._seen_weight = seen_weight
         self._action_weight = action_weight
 
     def forward(self, batch: Batch, counts: Counts, with_actions: bool) -> Tensor:
@@ -62,7 +62,7 @@ class Objective(nn.Module):
             rows,
             counts,
             num_negatives=self._num_negatives,
-            spares_seen=self._spares_seen,
+            seen_weight=self._seen_weight,
         )
         if rows.candidates is None:
             return loss
@@ -76,12 +76,12 @@ def retrieval_loss(
     counts: Counts,
     *,
     num_negatives: int | None = None,
-    spares_seen: bool = False,
+    seen_weight: float = 1.0,
 ) -> Tensor:
     """Cross-entropy of event row i against the item of event i + 1.
 
     Over the whole catalogue, or over the item and `num_negatives` others drawn evenly, for each
-    row its own; with `spares_seen` not over those of events 0..i. Temperature and L2 normalisation
+    row its own; those of events 0..i count `seen_weight` times. Temperature and L2 normalisation
     are the checkpoint's own.
     """
     real = batch.valid[:, 1:]
@@ -89,11 +89,11 @@ def retrieval_loss(
     queries = head.prepare(rows.events[real].float()) / network.config.temperature
     items = head.prepare_items(network.items.weight)
     targets = batch.items[:, 1:][real]
-    spared = _seen(batch)[real] if spares_seen else None
+    seen = None if seen_weight == 1 else _seen(batch)[real]
     if num_negatives is None:
-        loss = full_softmax_loss(queries, items, targets, spared)
+        loss = full_softmax_loss(queries, items, targets, seen, seen_weight)
     else:
-        loss = sampled_softmax_loss(queries, items, targets, num_negatives, spared)
+        loss = sampled_softmax_loss(queries, items, targets, num_negatives, seen, seen_weight)
     return loss / max(1, counts.items)
 
 

@@ -77,7 +77,7 @@ class Trainer:
             self.network,
             loss=options.loss,
             num_negatives=options.num_negatives,
-            negatives=options.negatives,
+            seen_weight=options.seen_weight,
             action_weight=options.action_weight,
         )
         if not self._windows():
@@ -101,13 +101,14 @@ class Trainer:
         self._resume()
 
     def held_out(self, which: Literal["validation", "test"]) -> list[Case]:
-        """Histories that end with the validation or the test event; what was seen is masked."""
+        """Histories that end with the validation or the test event."""
         stop = {"validation": -1, "test": None}[which]
         lengths = self._data.lengths().tolist()
         # One event more than the two that are predicted: there is a history to predict from.
         enough = (user for user, length in enumerate(lengths) if length > 2)
         histories = (self._data.history(user, 0, stop) for user in enough)
-        return [Case(history, history.items[:-1]) for history in histories]
+        known = slice(-1) if self._options.exclude_seen else slice(0)
+        return [Case(history, history.items[known]) for history in histories]
 
     def train(self, on_batch: Callable[[int, int], None]) -> Iterator[EpochReport]:
         """Epochs until `epochs` or until `patience` runs out; `on_batch(done, total)` per step."""

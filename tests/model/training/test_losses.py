@@ -46,19 +46,21 @@ def test_retrieval_is_the_softmax_over_the_catalogue_at_every_next_event() -> No
     assert losses(network, batch)[0] == pytest.approx(sum(expected) / len(expected), abs=1e-5)
 
 
-def test_an_unseen_negative_is_one_that_the_row_has_not_met() -> None:
+@pytest.mark.parametrize("weight", [0.0, 20.0])
+def test_what_is_seen_is_what_the_row_has_met(weight: float) -> None:
     network, histories = make_network(), users(9, 4)
     expected = []
     for history in histories:
         for i, event in enumerate(history.events[1:], start=1):
             before = history.cut(0, i)
             logits, _ = right_answers(network, before, event.timestamp, range(19))
-            logits[[item for item in before.items.tolist() if item != event.item]] = -torch.inf
+            met = {item for item in before.items.tolist() if item != event.item}
+            logits[list(met)] += torch.tensor(weight).log()
             expected.append(-float(logits.log_softmax(0)[event.item]))
     batch = to_batch(histories)
     with torch.no_grad():
         counts = count(network.config, [batch])
-        found = retrieval_loss(network, batch, network(batch), counts, spares_seen=True)
+        found = retrieval_loss(network, batch, network(batch), counts, seen_weight=weight)
     assert found.item() == pytest.approx(sum(expected) / len(expected), abs=1e-5)
 
 

@@ -90,46 +90,55 @@ def test_sampled_negatives_are_other_items_and_count_once_each(
     assert_close(outcome(found, given), outcome(expected, given), tolerance=1e-12)
 
 
-SPARED = torch.tensor([[0, 1], [3, 8], [5, 5], [8, 8], [1, 0], [3, 3], [7, 2]])
+SEEN = torch.tensor([[0, 1], [3, 8], [5, 5], [8, 8], [1, 0], [3, 3], [7, 2]])
+WEIGHTS = pytest.mark.parametrize("weight", [0.0, 0.5, 30.0])
 
 
-def masked(given: tuple[Tensor, Tensor, Tensor]) -> Tensor:
+def weighed(given: tuple[Tensor, Tensor, Tensor], weight: float) -> Tensor:
     queries, items, targets = given
-    logits = (queries @ items.T).masked_fill(
-        (F.one_hot(SPARED, NUM_ITEMS).sum(1) > 0) & (F.one_hot(targets, NUM_ITEMS) == 0), -torch.inf
-    )
-    return F.cross_entropy(logits, targets, reduction="sum")
+    is_other = F.one_hot(targets, NUM_ITEMS) == 0
+    is_seen = (F.one_hot(SEEN, NUM_ITEMS).sum(1) > 0) & is_other
+    weights = torch.where(is_seen, weight, 1.0).to(queries)
+    return F.cross_entropy(queries @ items.T + weights.log(), targets, reduction="sum")
 
 
+@WEIGHTS
 @pytest.mark.parametrize("rows", [1, 2, 100])
-def test_spared_items_are_no_competition_unless_they_are_the_target(
-    monkeypatch: pytest.MonkeyPatch, rows: int
+def test_seen_items_have_their_weight_unless_they_are_the_target(
+    monkeypatch: pytest.MonkeyPatch, rows: int, weight: float
 ) -> None:
     monkeypatch.setattr(CHUNK, rows * NUM_ITEMS)
     given = inputs()
-    expected = outcome(masked(given), given)
-    assert_close(outcome(full_softmax_loss(*given, SPARED), given), expected, tolerance=1e-12)
+    expected = outcome(weighed(given, weight), given)
+    assert_close(outcome(full_softmax_loss(*given, SEEN, weight), given), expected, tolerance=1e-12)
 
 
-def test_spared_items_are_no_drawn_negatives_either(monkeypatch: pytest.MonkeyPatch) -> None:
+@WEIGHTS
+def test_seen_items_have_it_where_they_are_drawn(
+    monkeypatch: pytest.MonkeyPatch, weight: float
+) -> None:
     every = torch.arange(NUM_ITEMS).expand(NUM_ROWS, -1)
     monkeypatch.setattr(torch, "randint", lambda *_args, **_kwargs: every)
     given = inputs()
-    expected = outcome(masked(given), given)
-    found = sampled_softmax_loss(*given, NUM_ITEMS, SPARED)
+    expected = outcome(weighed(given, weight), given)
+    found = sampled_softmax_loss(*given, NUM_ITEMS, SEEN, weight)
     assert_close(outcome(found, given), expected, tolerance=1e-12)
 
 
-def test_to_spare_nothing_is_to_spare_the_targets() -> None:
+def test_a_target_that_was_seen_is_a_target_like_others() -> None:
     *_, targets = given = inputs()
-    spared = targets.unsqueeze(1).expand(-1, 2)
+    seen = targets.unsqueeze(1).expand(-1, 2)
     for loss in (full_softmax_loss, sampled_of_a_seed):
-        expected = outcome(loss(*given, spared), given)
+        expected = outcome(loss(*given, seen, 0.0), given)
         assert_close(outcome(loss(*given), given), expected, tolerance=0)
 
 
 def sampled_of_a_seed(
-    queries: Tensor, items: Tensor, targets: Tensor, spared: Tensor | None = None
+    queries: Tensor,
+    items: Tensor,
+    targets: Tensor,
+    seen: Tensor | None = None,
+    seen_weight: float = 1.0,
 ) -> Tensor:
     torch.manual_seed(0)
-    return sampled_softmax_loss(queries, items, targets, 4, spared)
+    return sampled_softmax_loss(queries, items, targets, 4, seen, seen_weight)

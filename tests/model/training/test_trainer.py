@@ -192,6 +192,8 @@ def test_the_last_two_events_are_held_out(tmp_path: Path) -> None:
     assert all(torch.equal(c.masked, c.history.items[:-1]) for c in tests + validations)
     windows = [event for window in training._windows() for event in window.events]
     assert set(windows) == set(users[2][:-2])
+    whole = trainer(tmp_path, interactions_of(users, NUM_ITEMS), exclude_seen=False)
+    assert not any(len(case.masked) for case in whole.held_out("validation"))
 
 
 @pytest.mark.parametrize(
