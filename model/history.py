@@ -73,6 +73,10 @@ class History:
             self.items[rows], self.actions[rows], self.timestamps[rows], self.anchor + first
         )
 
+    def only(self, rows: Tensor) -> "History":
+        """The events where `rows` (N,) is true, as if there had been no others."""
+        return History(self.items[rows], self.actions[rows], self.timestamps[rows], self.anchor)
+
     def merge(self, offered: Sequence[Event], window: Window) -> "tuple[History, MergeCounts]":
         """This history with `offered` put in its place in time, cut to the window.
 

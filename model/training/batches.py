@@ -34,6 +34,17 @@ def training_windows(
     return windows
 
 
+def thinned(histories: Sequence[History], share: float, *, seed: int) -> list[History]:
+    """Each without a share of its events, drawn evenly; whole if fewer than two would be left."""
+    generator = torch.Generator().manual_seed(seed)
+    lengths = [len(history) for history in histories]
+    kept = torch.rand(sum(lengths), generator=generator) >= share
+    return [
+        history.only(rows) if int(rows.sum()) >= 2 else history
+        for history, rows in zip(histories, kept.split(lengths), strict=True)
+    ]
+
+
 def epoch_steps(windows: Sequence[History], batch_users: int, *, seed: int) -> list[list[int]]:
     """All windows once, as indices: a list per step, of windows of similar length."""
     generator = torch.Generator().manual_seed(seed)

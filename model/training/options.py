@@ -39,6 +39,13 @@ class TrainingOptions(BaseModel):
     shuffle_ties: float = Field(
         default=0.0, ge=0, le=1, description="share of windows whose tied events are shuffled"
     )
+    drop_events: float = Field(
+        default=0.0,
+        ge=0,
+        lt=1,
+        description="share of the training events that an epoch leaves out, others each time: few "
+        "and short histories are learnt by heart otherwise",
+    )
 
     batch_users: int = Field(default=128, ge=1, description="windows per step")
     accumulate: int = Field(

@@ -23,7 +23,7 @@ from model.network.hstu import HSTU
 from model.operations import Operations
 from model.training import curve
 from model.training.average import Average
-from model.training.batches import epoch_steps, parts_of, training_windows
+from model.training.batches import epoch_steps, parts_of, thinned, training_windows
 from model.training.curve import EpochReport
 from model.training.features import share, summed
 from model.training.losses import Objective, count
@@ -202,6 +202,8 @@ class Trainer:
             chosen = torch.rand(len(seen), generator=generator) < options.shuffle_ties
             for user in chosen.nonzero().flatten().tolist():
                 histories[user] = mixed.history(user)
+        if options.drop_events:
+            histories = thinned(histories, options.drop_events, seed=self._epoch_seed)
         return training_windows(
             histories, self.network.config.window.capacity, last_only=options.windows == "last"
         )

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from model.history import Event, History
 from model.network.batch import Batch, to_batch
-from model.training.batches import epoch_steps, parts_of, training_windows
+from model.training.batches import epoch_steps, parts_of, thinned, training_windows
 from tests.model.builders import random_history
 
 few = settings(deadline=None, max_examples=50)
@@ -49,6 +49,17 @@ def test_windows_are_cut_from_the_end() -> None:
     places = [[event.action for event in window.events] for window in windows]
     assert places == [[4, 5, 6, 7], [1, 2, 3, 4], [0, 1]]
     assert [window.anchor for window in windows] == [4, 1, 0]
+
+
+def test_histories_are_thinned_evenly_in_order_and_never_to_less_than_a_target() -> None:
+    histories = [counted_history(length, user=user) for user, length in enumerate([0, 1, 2, 3000])]
+    once, again, other = (thinned(histories, 0.3, seed=seed) for seed in (5, 5, 6))
+    assert [h.events for h in once] == [h.events for h in again]
+    assert once[3].events != other[3].events
+    assert [len(history) for history in once[:3]] == [0, 1, 2]
+    assert sorted(once[3].events) == once[3].events
+    assert 0.65 < len(once[3]) / 3000 < 0.75
+    assert set(once[3].events) < set(histories[3].events)
 
 
 def windows_of(count: int) -> list[History]:

@@ -257,6 +257,17 @@ def test_tied_events_are_shuffled_anew_in_every_epoch(tmp_path: Path) -> None:
     assert 8 < kept < 32
 
 
+def test_other_events_are_left_out_in_every_epoch(tmp_path: Path) -> None:
+    training = trainer(tmp_path, drop_events=0.5)
+    whole = training._seen.histories()
+    windows = [training._windows()]
+    training.epoch = 1
+    windows.append(training._windows())
+    left = [[window.events for window in epoch] for epoch in windows]
+    assert left[0] != left[1]
+    assert 0.4 < sum(map(len, left[0])) / sum(map(len, whole)) < 0.6
+
+
 def test_a_resumed_run_keeps_the_record_of_its_epochs(tmp_path: Path) -> None:
     first = trainer(tmp_path, epochs=2)
     done = reports_of(first)
