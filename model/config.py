@@ -147,6 +147,10 @@ class HSTUConfig(_Frozen):
     similarity: Literal["cosine", "dot"] = "cosine"
     similarity_eps: float = Field(default=1e-6, gt=0)
     item_bias: bool = Field(default=False, description="a learned score per item, history aside")
+    repeat_bias: bool = Field(
+        default=False,
+        description="one learned score for all items of the window: they come again, or hardly do",
+    )
     temperature: float = Field(default=0.05, gt=0)
     dropout: float = Field(default=0.2, ge=0, lt=1)
     attention_dropout: float = Field(default=0.0, ge=0, lt=1, description="of softmax weights")

@@ -9,20 +9,7 @@ from dataclasses import dataclass
 
 from model.ablation.grid import BASE
 from model.ablation.outcome import FIGURES, MEASURE, Outcome
-
-
-@dataclass(frozen=True, slots=True)
-class Spread:
-    """Over seeds; with one of them there is no spread."""
-
-    mean: float
-    sd: float | None
-    num_seeds: int
-
-    @classmethod
-    def of(cls, values: Sequence[float]) -> "Spread":
-        sd = statistics.stdev(values) if len(values) > 1 else None
-        return cls(statistics.fmean(values), sd, len(values))
+from model.spread import Spread
 
 
 @dataclass(frozen=True, slots=True)

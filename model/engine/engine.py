@@ -76,7 +76,10 @@ class Engine:
         if not queries:
             return [head.prior for _ in users]
         logits = iter(head(torch.stack(queries), self._item_rows))
-        return [head.prior if user.query is None else next(logits) for user in users]
+        return [
+            head.prior if user.query is None else head.add_repeat_(next(logits), user.history.items)
+            for user in users
+        ]
 
     def score(self, batches: Sequence[Microbatch]) -> list[Tensor]:
         """Action logits (M, actions) of each microbatch, in one pass.

@@ -64,6 +64,8 @@ class Oracle:
             similarity = similarity / (row.norm().clamp(min=eps) * item_row.norm().clamp(min=eps))
         if network.retrieval.bias is not None:
             similarity = similarity + network.retrieval.bias[candidate]
+        if network.retrieval.repeat is not None and candidate in self._history.items.tolist():
+            similarity = similarity + network.retrieval.repeat
         return similarity / network.config.temperature
 
     def _layer(self, layer: HSTULayer, x: Tensor) -> Tensor:

@@ -19,13 +19,19 @@ class RetrievalHead(nn.Module):
 
     prior: Tensor
     bias: nn.Parameter | None  # (items,)
+    repeat: nn.Parameter | None  # ()
 
     def __init__(self, config: HSTUConfig) -> None:
         super().__init__()
         self._config = config
         self.register_buffer("prior", torch.full((config.num_items,), 1 / config.num_items).log())
-
         self.bias = nn.Parameter(torch.zeros(config.num_items)) if config.item_bias else None
+        self.repeat = nn.Parameter(torch.zeros(())) if config.repeat_bias else None
+
+    @property
+    def repeat_logit(self) -> Tensor | None:
+        """() what the logits of a history's items have beside; None: nothing."""
+        return None if self.repeat is None else self.repeat / self._config.temperature
 
     def prepare(self, rows: Tensor) -> Tensor:
         """Event rows (..., D) as `forward` takes them: of unit length for cosine, and with a one
@@ -43,6 +49,13 @@ class RetrievalHead(nn.Module):
     def forward(self, queries: Tensor, items: Tensor) -> Tensor:
         """Prepared queries (..., D) and item rows (M, D) -> logits (..., M)."""
         return (queries / self._config.temperature) @ items.T  # far fewer numbers to divide
+
+    def add_repeat_(self, logits: Tensor, history: Tensor) -> Tensor:
+        """Logits of the catalogue (items,) by a history with the items (N,): add what those have
+        beside, in place."""
+        if self.repeat_logit is not None:
+            logits[history] += self.repeat_logit  # once for each, however often it is there
+        return logits
 
     def _scale(self, x: Tensor) -> Tensor:
         if self._config.similarity == "dot":

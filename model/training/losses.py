@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from model.config import HSTUConfig
 from model.network.batch import Batch
 from model.network.hstu import HSTU, Rows
-from model.training.softmax import full_softmax_loss, sampled_softmax_loss
+from model.training.softmax import Seen, full_softmax_loss, sampled_softmax_loss
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,13 +43,13 @@ class Objective(nn.Module):
         *,
         loss: Literal["full", "sampled"] = "full",
         num_negatives: int = 128,
-        seen_weight: float = 1.0,
+        negatives: Literal["all", "unseen"] = "all",
         action_weight: float = 0.5,
     ) -> None:
         super().__init__()
         self.network = network
         self._num_negatives = num_negatives if loss == "sampled" else None
-        self._seen_weight = seen_weight
+        self._spares_seen = negatives == "unseen"
         self._action_weight = action_weight
 
     def forward(self, batch: Batch, counts: Counts, with_actions: bool) -> Tensor:
@@ -62,7 +62,7 @@ class Objective(nn.Module):
             rows,
             counts,
             num_negatives=self._num_negatives,
-            seen_weight=self._seen_weight,
+            spares_seen=self._spares_seen,
         )
         if rows.candidates is None:
             return loss
@@ -76,32 +76,34 @@ def retrieval_loss(
     counts: Counts,
     *,
     num_negatives: int | None = None,
-    seen_weight: float = 1.0,
+    spares_seen: bool = False,
 ) -> Tensor:
     """Cross-entropy of event row i against the item of event i + 1.
 
     Over the whole catalogue, or over the item and `num_negatives` others drawn evenly, for each
-    row its own; those of events 0..i count `seen_weight` times. Temperature and L2 normalisation
-    are the checkpoint's own.
+    row its own; with `spares_seen` not over those of events 0..i. Temperature, L2 normalisation and
+    what a repeat has beside are the checkpoint's own.
     """
     real = batch.valid[:, 1:]
     head = network.retrieval
     queries = head.prepare(rows.events[real].float()) / network.config.temperature
     items = head.prepare_items(network.items.weight)
     targets = batch.items[:, 1:][real]
-    seen = None if seen_weight == 1 else _seen(batch)[real]
+    seen = None
+    if spares_seen or head.repeat_logit is not None:
+        seen = Seen(_seen(batch)[real], head.repeat_logit, is_spared=spares_seen)
     if num_negatives is None:
-        loss = full_softmax_loss(queries, items, targets, seen, seen_weight)
+        loss = full_softmax_loss(queries, items, targets, seen)
     else:
-        loss = sampled_softmax_loss(queries, items, targets, num_negatives, seen, seen_weight)
+        loss = sampled_softmax_loss(queries, items, targets, num_negatives, seen)
     return loss / max(1, counts.items)
 
 
 def _seen(batch: Batch) -> Tensor:
-    """(B, L, L) int64: for event row i the items of events 0..i, then its target instead."""
-    own, following = batch.items[:, None, :-1], batch.items[:, 1:, None]
+    """(B, L, L) int64: for event row i the items of events 0..i, then the first again."""
+    own = batch.items[:, None, :-1]
     place = torch.arange(own.shape[2], device=own.device)
-    return torch.where(place[None, :] <= place[:, None], own, following)
+    return torch.where(place[None, :] <= place[:, None], own, own[:, :, :1])
 
 
 def action_loss(network: HSTU, batch: Batch, rows: Rows, counts: Counts) -> Tensor:

@@ -75,13 +75,10 @@ class TrainingOptions(BaseModel):
     loss: Literal["full", "sampled"] = Field(
         default="full", description="softmax over the catalogue, or over a sample of it"
     )
-    seen_weight: float = Field(
-        default=1.0,
-        ge=0,
-        allow_inf_nan=False,
-        description="of an item of the history among what a target competes with. 0: it does not, "
-        "as most lists leave it out (`exclude_seen`); above 1: more than others, where lists keep "
-        "what hardly comes again",
+    negatives: Literal["all", "unseen"] = Field(
+        default="all",
+        description="what a target competes with; unseen: not with items of the history before "
+        "it, which are left out of most lists (`exclude_seen`)",
     )
     num_negatives: int = Field(default=128, ge=1, description="per event, for the sampled loss")
     action_weight: float = Field(default=0.5, ge=0, description="weight of the action loss")

@@ -77,7 +77,7 @@ class Trainer:
             self.network,
             loss=options.loss,
             num_negatives=options.num_negatives,
-            seen_weight=options.seen_weight,
+            negatives=options.negatives,
             action_weight=options.action_weight,
         )
         if not self._windows():

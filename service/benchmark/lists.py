@@ -157,7 +157,7 @@ class _Comparing:
         rows = network(to_batch([user.asked]), with_candidates=False).events[0, -1]
         head = network.retrieval
         logits: Tensor = head(head.prepare(rows), head.prepare_items(network.items.weight))
-        return logits
+        return head.add_repeat_(logits, user.known.items)
 
     def _ranked(self, logits: Tensor, case: Case) -> Tensor:
         """With nothing to choose from but what the protocol ranks, and the target."""

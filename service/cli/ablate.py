@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from model.spread import short
 from service.cli.data import open_interactions
 from service.cli.output import (
     Output,
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
 
     from model.ablation.power_law import PowerLaw
     from model.ablation.report import Report
-    from model.ablation.summary import Spread
 
 
 def ablate(
@@ -71,12 +71,12 @@ def _parts(report: "Report") -> "list[Table | str]":
     rows = []
     for row in report.rows:
         difference = "" if row.difference is None else f"{row.difference:+.4f}"
-        error = "" if row.standard_error is None else f" ({_short(row.standard_error)})"
+        error = "" if row.standard_error is None else f" ({short(row.standard_error)})"
         rows.append(
             [
                 row.variant,
                 str(len(row.seeds)),
-                *(_spread(row.figures[name]) for name in figures),
+                *(str(row.figures[name]) for name in figures),
                 difference + error,
                 f"{row.best_epoch:.0f}",
                 f"{row.num_parameters / 1e6:.2f}",
@@ -92,14 +92,6 @@ def _parts(report: "Report") -> "list[Table | str]":
         machine_line(),
     ]
     return [table(report.question, columns, rows), *lines]
-
-
-def _spread(found: "Spread") -> str:
-    return _short(found.mean) + ("" if found.sd is None else f" ± {_short(found.sd)}")
-
-
-def _short(share: float) -> str:
-    return f"{share:.4f}".lstrip("0")
 
 
 def _law(name: str, law: "PowerLaw") -> str:

@@ -7,7 +7,8 @@ import pytest
 
 from model.ablation.outcome import FIGURES, MEASURE, Outcome
 from model.ablation.power_law import fit
-from model.ablation.summary import Spread, summarise
+from model.ablation.summary import summarise
+from model.spread import Spread
 
 
 def outcome(variant: str, seed: int, quality: float) -> Outcome:

@@ -56,6 +56,8 @@ class Formula:
         cosine = (row * item).sum() / (row.pow(2).sum() * item.pow(2).sum()).sqrt()
         if self.config.item_bias:
             cosine = cosine + self.weights["retrieval.bias"][candidate]
+        if self.config.repeat_bias and any(event.item == candidate for event in history.events):
+            cosine = cosine + self.weights["retrieval.repeat"]
         return cosine / self.config.temperature, logits
 
     def layer(self, prefix: str, x: Tensor, times: list[int]) -> Tensor:

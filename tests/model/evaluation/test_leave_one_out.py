@@ -160,6 +160,19 @@ def test_scores_are_those_that_are_served() -> None:
     assert found == pytest.approx(expected_of(ranks))
 
 
+def test_what_repeats_have_beside_counts_where_they_are_ranked() -> None:
+    network = make_network(tiny_config(window=Window(capacity=10, keep=7), repeat_bias=True))
+    histories = [random_history(length, seed=length) for length in (1, 2, 8, 11, 25)]
+    ranks = []
+    for whole in histories:
+        target = whole.events[-1]
+        seen = whole.cut(max(0, len(whole) - 11), -1)
+        retrieval, _ = right_answers(network, seen, target.timestamp, EVERY_ITEM)
+        ranks.append(int((retrieval > retrieval[target.item]).sum()))
+    cases = [Case(whole, whole.items[:0]) for whole in histories]
+    assert predict(network, cases, batch_users=3).ranks.tolist() == ranks
+
+
 @pytest.mark.parametrize("length", [4, 5, 9])
 def test_a_strict_window_is_evaluated_on_the_events_it_serves(length: int) -> None:
     network = make_network(tiny_config(window=Window(capacity=4, keep=4)))

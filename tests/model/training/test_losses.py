@@ -35,8 +35,9 @@ def losses(network: HSTU, batch: Batch) -> tuple[float, float]:
     return found[0].item(), found[1].item()
 
 
-def test_retrieval_is_the_softmax_over_the_catalogue_at_every_next_event() -> None:
-    network, histories = make_network(), users(5, 3)
+@pytest.mark.parametrize("repeat_bias", [False, True])
+def test_retrieval_is_the_softmax_over_the_catalogue_at_every_next_event(repeat_bias: bool) -> None:
+    network, histories = make_network(tiny_config(repeat_bias=repeat_bias)), users(9, 3)
     expected = []
     for history in histories:
         for i, event in enumerate(history.events[1:], start=1):
@@ -46,21 +47,19 @@ def test_retrieval_is_the_softmax_over_the_catalogue_at_every_next_event() -> No
     assert losses(network, batch)[0] == pytest.approx(sum(expected) / len(expected), abs=1e-5)
 
 
-@pytest.mark.parametrize("weight", [0.0, 20.0])
-def test_what_is_seen_is_what_the_row_has_met(weight: float) -> None:
+def test_an_unseen_negative_is_one_that_the_row_has_not_met() -> None:
     network, histories = make_network(), users(9, 4)
     expected = []
     for history in histories:
         for i, event in enumerate(history.events[1:], start=1):
             before = history.cut(0, i)
             logits, _ = right_answers(network, before, event.timestamp, range(19))
-            met = {item for item in before.items.tolist() if item != event.item}
-            logits[list(met)] += torch.tensor(weight).log()
+            logits[[item for item in before.items.tolist() if item != event.item]] = -torch.inf
             expected.append(-float(logits.log_softmax(0)[event.item]))
     batch = to_batch(histories)
     with torch.no_grad():
         counts = count(network.config, [batch])
-        found = retrieval_loss(network, batch, network(batch), counts, seen_weight=weight)
+        found = retrieval_loss(network, batch, network(batch), counts, spares_seen=True)
     assert found.item() == pytest.approx(sum(expected) / len(expected), abs=1e-5)
 
 

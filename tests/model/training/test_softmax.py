@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from model.training.softmax import full_softmax_loss, sampled_softmax_loss
+from model.training.softmax import Seen, full_softmax_loss, sampled_softmax_loss
 from tests.model.builders import assert_close
 
 CHUNK = "model.training.softmax._CHUNK_FLOATS"
@@ -91,54 +91,60 @@ def test_sampled_negatives_are_other_items_and_count_once_each(
 
 
 SEEN = torch.tensor([[0, 1], [3, 8], [5, 5], [8, 8], [1, 0], [3, 3], [7, 2]])
-WEIGHTS = pytest.mark.parametrize("weight", [0.0, 0.5, 30.0])
+HOW = pytest.mark.parametrize("is_spared", [False, True])
+Given = tuple[Tensor, Tensor, Tensor]
 
 
-def weighed(given: tuple[Tensor, Tensor, Tensor], weight: float) -> Tensor:
+def beside() -> Tensor:
+    return torch.tensor(-1.5, dtype=torch.float64, requires_grad=True)
+
+
+def all_outcomes(loss: Tensor, given: Given, logit: Tensor) -> tuple[Tensor, ...]:
+    return loss.detach(), *torch.autograd.grad(2.5 * loss, (*given[:2], logit))
+
+
+def expected_of(given: Given, logit: Tensor, is_spared: bool) -> Tensor:
     queries, items, targets = given
-    is_other = F.one_hot(targets, NUM_ITEMS) == 0
-    is_seen = (F.one_hot(SEEN, NUM_ITEMS).sum(1) > 0) & is_other
-    weights = torch.where(is_seen, weight, 1.0).to(queries)
-    return F.cross_entropy(queries @ items.T + weights.log(), targets, reduction="sum")
+    is_seen = F.one_hot(SEEN, NUM_ITEMS).sum(1) > 0
+    logits = queries @ items.T + logit * is_seen
+    if is_spared:
+        is_other = F.one_hot(targets, NUM_ITEMS) == 0
+        logits = logits.masked_fill(is_seen & is_other, -torch.inf)
+    return F.cross_entropy(logits, targets, reduction="sum")
 
 
-@WEIGHTS
+@HOW
 @pytest.mark.parametrize("rows", [1, 2, 100])
-def test_seen_items_have_their_weight_unless_they_are_the_target(
-    monkeypatch: pytest.MonkeyPatch, rows: int, weight: float
+def test_what_is_seen_has_a_logit_of_its_own_and_may_be_no_competition(
+    monkeypatch: pytest.MonkeyPatch, rows: int, is_spared: bool
 ) -> None:
     monkeypatch.setattr(CHUNK, rows * NUM_ITEMS)
-    given = inputs()
-    expected = outcome(weighed(given, weight), given)
-    assert_close(outcome(full_softmax_loss(*given, SEEN, weight), given), expected, tolerance=1e-12)
+    given, logit = inputs(), beside()
+    expected = all_outcomes(expected_of(given, logit, is_spared), given, logit)
+    found = full_softmax_loss(*given, Seen(SEEN, logit, is_spared))
+    assert_close(all_outcomes(found, given, logit), expected, tolerance=1e-12)
 
 
-@WEIGHTS
-def test_seen_items_have_it_where_they_are_drawn(
-    monkeypatch: pytest.MonkeyPatch, weight: float
-) -> None:
+@HOW
+def test_so_it_is_where_it_is_drawn(monkeypatch: pytest.MonkeyPatch, is_spared: bool) -> None:
     every = torch.arange(NUM_ITEMS).expand(NUM_ROWS, -1)
     monkeypatch.setattr(torch, "randint", lambda *_args, **_kwargs: every)
-    given = inputs()
-    expected = outcome(weighed(given, weight), given)
-    found = sampled_softmax_loss(*given, NUM_ITEMS, SEEN, weight)
-    assert_close(outcome(found, given), expected, tolerance=1e-12)
+    given, logit = inputs(), beside()
+    expected = all_outcomes(expected_of(given, logit, is_spared), given, logit)
+    found = sampled_softmax_loss(*given, NUM_ITEMS, Seen(SEEN, logit, is_spared))
+    assert_close(all_outcomes(found, given, logit), expected, tolerance=1e-12)
 
 
-def test_a_target_that_was_seen_is_a_target_like_others() -> None:
+def test_to_spare_nothing_is_to_spare_the_targets() -> None:
     *_, targets = given = inputs()
-    seen = targets.unsqueeze(1).expand(-1, 2)
+    spared = Seen(targets.unsqueeze(1).expand(-1, 2), None, is_spared=True)
     for loss in (full_softmax_loss, sampled_of_a_seed):
-        expected = outcome(loss(*given, seen, 0.0), given)
+        expected = outcome(loss(*given, spared), given)
         assert_close(outcome(loss(*given), given), expected, tolerance=0)
 
 
 def sampled_of_a_seed(
-    queries: Tensor,
-    items: Tensor,
-    targets: Tensor,
-    seen: Tensor | None = None,
-    seen_weight: float = 1.0,
+    queries: Tensor, items: Tensor, targets: Tensor, seen: Seen | None = None
 ) -> Tensor:
     torch.manual_seed(0)
-    return sampled_softmax_loss(queries, items, targets, 4, seen, seen_weight)
+    return sampled_softmax_loss(queries, items, targets, 4, seen)
