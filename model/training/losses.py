@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from model.config import HSTUConfig
 from model.network.batch import Batch
 from model.network.hstu import HSTU, Rows
-from model.training.softmax import Seen, full_softmax_loss, sampled_softmax_loss
+from model.training.softmax import full_softmax_loss, sampled_softmax_loss
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,13 +89,14 @@ def retrieval_loss(
     queries = head.prepare(rows.events[real].float()) / network.config.temperature
     items = head.prepare_items(network.items.weight)
     targets = batch.items[:, 1:][real]
-    seen = None
-    if spares_seen or head.repeat_logit is not None:
-        seen = Seen(_seen(batch)[real], head.repeat_logit, is_spared=spares_seen)
-    if num_negatives is None:
-        loss = full_softmax_loss(queries, items, targets, seen)
+    spared = _seen(batch)[real] if spares_seen else None
+    if num_negatives is not None:
+        loss = sampled_softmax_loss(queries, items, targets, num_negatives, spared)
+    elif head.repeat_logit is None:
+        loss = full_softmax_loss(queries, items, targets, spared=spared)
     else:
-        loss = sampled_softmax_loss(queries, items, targets, num_negatives, seen)
+        seen = _seen(batch)[real]
+        loss = full_softmax_loss(queries, items, targets, seen=seen, repeat=head.repeat_logit)
     return loss / max(1, counts.items)
 
 

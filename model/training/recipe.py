@@ -69,11 +69,14 @@ class Recipe:
         Raises:
             RecipeError: an impossible value; the message names the field.
         """
-        asked = self.shape.fields
+        asked, options = self.shape.fields, self.options
         if self.shape.preset == "native":
-            asked["tasks"] = data.tasks if self.options.action_weight else ()
+            asked["tasks"] = data.tasks if options.action_weight else ()
         try:
-            return PRESETS[self.shape.preset](len(data.items), **(asked | dict(self.fields)))
+            config = PRESETS[self.shape.preset](len(data.items), **(asked | dict(self.fields)))
         except ValidationError as error:
             named = (f"{where or 'sizes'}: {what}" for where, what in problems(error))
             raise RecipeError(f"configuration: {'; '.join(named)}") from error
+        if config.repeat_bias and (options.loss, options.negatives) != ("full", "all"):
+            raise RecipeError("repeat_bias: is learnt with --loss full and --negatives all alone")
+        return config

@@ -4,7 +4,6 @@ Never holds the (T, items) logits: each chunk's gradient is made while its logit
 a step is three matrix products and no memory that grows with the batch.
 """
 
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -15,22 +14,13 @@ _CHUNK_FLOATS = 1 << 21
 """Logits held at once."""
 
 
-@dataclass(frozen=True, slots=True)
-class Seen:
-    """What the rows' histories hold, and what becomes of it in the softmax."""
-
-    items: Tensor  # (T, S) int64, a row's in any order and as often as may be
-    logit: Tensor | None  # () added to the logits of a row's; None: nothing
-    is_spared: bool  # a row's target does not compete with them; itself it is a target all the same
-
-
 class _ChunkedCrossEntropy(Function):
     @staticmethod
     def forward(
         ctx: Any,
         queries: Tensor,
         items: Tensor,
-        seen_logit: Tensor,
+        repeat: Tensor,
         targets: Tensor,
         seen: Tensor,
         is_spared: bool,
@@ -39,41 +29,69 @@ class _ChunkedCrossEntropy(Function):
         """The products run in `dtype`; sums and the softmax in that of the queries."""
         dqueries, ditems = torch.empty_like(queries), torch.zeros_like(items)
         low_items = items.to(dtype)
-        total, dseen = queries.new_zeros(()), torch.zeros_like(seen_logit)
+        total, drepeat = queries.new_zeros(()), torch.zeros_like(repeat)
         rows = max(1, _CHUNK_FLOATS // len(items))
-        seen = seen.sort(1).values
-        firsts = seen.diff(dim=1, prepend=torch.full_like(targets, -1).unsqueeze(1)) > 0
-        columns = (queries, targets, seen, firsts, dqueries)
-        chunks = zip(*(column.split(rows) for column in columns), strict=True)
-        for query, target, known, is_first, dquery in chunks:
+        columns = (queries, targets, seen, dqueries)
+        for query, target, known, dquery in zip(*(c.split(rows) for c in columns), strict=True):
             low_query = query.to(dtype)
             logits = (low_query @ low_items.T).to(query.dtype)
             target = target.unsqueeze(1)
-            logits.scatter_(1, known, logits.gather(1, known) + seen_logit)
             picked = logits.gather(1, target)
             if is_spared:
+                # A spared target is a target all the same.
                 logits.scatter_(1, known, -torch.inf).scatter_(1, target, picked)
             normaliser = logits.logsumexp(1, keepdim=True)
             total += (normaliser - picked).sum()
-            # d loss / d logits = softmax - one-hot
             probabilities = logits.sub_(normaliser).exp_()
+            if not is_spared:
+                loss, slope = _of_repeats(probabilities, target, known, repeat)
+                total += loss
+                drepeat += slope
+            # d loss / d logits = softmax - one-hot
             probabilities.scatter_add_(1, target, torch.full_like(picked, -1))
-            dseen += probabilities.gather(1, known)[is_first].sum()
             low = probabilities.to(dtype)
             dquery.copy_(low @ low_items)
             ditems += low.T @ low_query
-        ctx.save_for_backward(dqueries, ditems, dseen)
+        ctx.save_for_backward(dqueries, ditems, drepeat)
         return total
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         (grad,) = grads
-        dqueries, ditems, dseen = ctx.saved_tensors
-        return grad * dqueries, grad * ditems, grad * dseen, None, None, None, None
+        dqueries, ditems, drepeat = ctx.saved_tensors
+        return grad * dqueries, grad * ditems, grad * drepeat, None, None, None, None
+
+
+def _of_repeats(
+    probabilities: Tensor, target: Tensor, seen: Tensor, repeat: Tensor
+) -> tuple[Tensor, Tensor]:
+    """What adding `repeat` to the logits of what is seen adds to the loss, and its derivative.
+
+    Args:
+        probabilities: (T, items) without it
+        target: (T, 1)
+        seen: (T, S)
+        repeat: ()
+    """
+    seen = seen.sort(1).values
+    is_first = seen.diff(dim=1, prepend=torch.full_like(target, -1)) > 0
+    # Something is left to what is not seen, so that no logarithm is of nothing.
+    most = 1 - torch.finfo(probabilities.dtype).eps
+    mass = (probabilities.gather(1, seen) * is_first).sum(1).clamp(max=most)
+    is_repeat = (seen == target).any(1).to(mass)
+    grown = torch.log1p(torch.expm1(repeat) * mass)  # of the sum of exponentials
+    loss = grown - repeat * is_repeat
+    return loss.sum(), (mass * torch.exp(repeat - grown) - is_repeat).sum()
 
 
 def full_softmax_loss(
-    queries: Tensor, items: Tensor, targets: Tensor, seen: Seen | None = None
+    queries: Tensor,
+    items: Tensor,
+    targets: Tensor,
+    *,
+    spared: Tensor | None = None,
+    seen: Tensor | None = None,
+    repeat: Tensor | None = None,
 ) -> Tensor:
     """Sum of the cross-entropies of `queries @ items.T` against `targets`, in nats.
 
@@ -83,15 +101,23 @@ def full_softmax_loss(
         queries: (T, D), scaled by the temperature already
         items: (items, D)
         targets: (T,) int64 item indices
-        seen: None: no item is another case than the rest
+        spared: (T, S) int64, items that a row's target does not compete with, in any order and
+            as often as may be; the target itself stands for nothing
+        seen: (T, S) int64, items of a row that have `repeat` beside, in the same way; not with
+            `spared`
+        repeat: () added to their logits. It learns from the rest, and the rest not from it: queries
+            and items have the gradients that they have without it
     """
-    seen = seen or _nothing(targets)
-    logit = queries.new_zeros(()) if seen.logit is None else seen.logit
+    known = spared if spared is not None else seen
+    if known is None:
+        known = targets.new_empty(len(targets), 0)
+    if repeat is None:
+        repeat = queries.new_zeros(())
     kind = queries.device.type
     dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else queries.dtype
     with torch.autocast(kind, enabled=False):
         loss: Tensor = _ChunkedCrossEntropy.apply(  # type: ignore[no-untyped-call]
-            queries, items, logit, targets, seen.items, seen.is_spared, dtype
+            queries, items, repeat, targets, known, spared is not None, dtype
         )
     return loss
 
@@ -101,7 +127,7 @@ def sampled_softmax_loss(
     items: Tensor,
     targets: Tensor,
     num_negatives: int,
-    seen: Seen | None = None,
+    spared: Tensor | None = None,
 ) -> Tensor:
     """As `full_softmax_loss`, with each row against its target and `num_negatives` other items.
 
@@ -110,21 +136,14 @@ def sampled_softmax_loss(
     """
     negatives = torch.randint(len(items), (len(targets), num_negatives), device=items.device)
     total = queries.new_zeros(())
-    seen = seen or _nothing(targets)
-    logit = queries.new_zeros(()) if seen.logit is None else seen.logit
-    rows = max(1, _CHUNK_FLOATS // (num_negatives * max(items.shape[1], seen.items.shape[1])))
-    columns = (queries, targets, negatives, seen.items)
-    for query, target, others, known in zip(*(c.split(rows) for c in columns), strict=True):
-        target, known = target.unsqueeze(1), known.unsqueeze(1)
-        picked = (query * items[target.squeeze(1)]).sum(1, keepdim=True)
-        picked = picked + logit * (target.unsqueeze(2) == known).any(2)
-        is_known = (others.unsqueeze(2) == known).any(2)
-        logits = torch.einsum("td,tnd->tn", query, items[others]) + logit * is_known
-        void = (others == target) | (is_known & seen.is_spared)
+    if spared is None:
+        spared = targets.new_empty(len(targets), 0)
+    rows = max(1, _CHUNK_FLOATS // (num_negatives * max(items.shape[1], spared.shape[1])))
+    columns = (queries, targets, negatives, spared)
+    for query, target, others, spare in zip(*(c.split(rows) for c in columns), strict=True):
+        picked = (query * items[target]).sum(1, keepdim=True)
+        logits = torch.einsum("td,tnd->tn", query, items[others])
+        void = (others == target.unsqueeze(1)) | (others[:, :, None] == spare[:, None]).any(2)
         logits = logits.masked_fill(void, -torch.inf)
         total = total + (torch.cat((picked, logits), 1).logsumexp(1) - picked.squeeze(1)).sum()
     return total
-
-
-def _nothing(targets: Tensor) -> Seen:
-    return Seen(targets.new_empty(len(targets), 0), None, is_spared=False)

@@ -56,6 +56,7 @@ def test_a_wrong_grid_is_named(fields: dict[str, Any], named: str) -> None:
         ({"num_held_out": 1}, "odd: num_held_out"),
         ({"set": {"gate": "relu"}}, "odd: configuration: gate"),
         ({"set": {"speed": 9}}, "odd: configuration: speed"),
+        ({"set": {"repeat_bias": True}, "loss": "sampled"}, "odd: repeat_bias: is learnt with"),
     ],
 )
 def test_a_wrong_variant_is_named_before_anything_runs(own: dict[str, Any], named: str) -> None:

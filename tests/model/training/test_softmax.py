@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from model.training.softmax import Seen, full_softmax_loss, sampled_softmax_loss
+from model.training.softmax import full_softmax_loss, sampled_softmax_loss
 from tests.model.builders import assert_close
 
 CHUNK = "model.training.softmax._CHUNK_FLOATS"
@@ -91,60 +91,72 @@ def test_sampled_negatives_are_other_items_and_count_once_each(
 
 
 SEEN = torch.tensor([[0, 1], [3, 8], [5, 5], [8, 8], [1, 0], [3, 3], [7, 2]])
-HOW = pytest.mark.parametrize("is_spared", [False, True])
-Given = tuple[Tensor, Tensor, Tensor]
 
 
-def beside() -> Tensor:
-    return torch.tensor(-1.5, dtype=torch.float64, requires_grad=True)
+def are_seen() -> Tensor:
+    return F.one_hot(SEEN, NUM_ITEMS).sum(1) > 0
 
 
-def all_outcomes(loss: Tensor, given: Given, logit: Tensor) -> tuple[Tensor, ...]:
-    return loss.detach(), *torch.autograd.grad(2.5 * loss, (*given[:2], logit))
-
-
-def expected_of(given: Given, logit: Tensor, is_spared: bool) -> Tensor:
+def masked(given: tuple[Tensor, Tensor, Tensor]) -> Tensor:
     queries, items, targets = given
-    is_seen = F.one_hot(SEEN, NUM_ITEMS).sum(1) > 0
-    logits = queries @ items.T + logit * is_seen
-    if is_spared:
-        is_other = F.one_hot(targets, NUM_ITEMS) == 0
-        logits = logits.masked_fill(is_seen & is_other, -torch.inf)
+    is_other = F.one_hot(targets, NUM_ITEMS) == 0
+    logits = (queries @ items.T).masked_fill(are_seen() & is_other, -torch.inf)
     return F.cross_entropy(logits, targets, reduction="sum")
 
 
-@HOW
 @pytest.mark.parametrize("rows", [1, 2, 100])
-def test_what_is_seen_has_a_logit_of_its_own_and_may_be_no_competition(
-    monkeypatch: pytest.MonkeyPatch, rows: int, is_spared: bool
+def test_spared_items_are_no_competition_unless_they_are_the_target(
+    monkeypatch: pytest.MonkeyPatch, rows: int
 ) -> None:
     monkeypatch.setattr(CHUNK, rows * NUM_ITEMS)
-    given, logit = inputs(), beside()
-    expected = all_outcomes(expected_of(given, logit, is_spared), given, logit)
-    found = full_softmax_loss(*given, Seen(SEEN, logit, is_spared))
-    assert_close(all_outcomes(found, given, logit), expected, tolerance=1e-12)
+    given = inputs()
+    expected = outcome(masked(given), given)
+    found = full_softmax_loss(*given, spared=SEEN)
+    assert_close(outcome(found, given), expected, tolerance=1e-12)
 
 
-@HOW
-def test_so_it_is_where_it_is_drawn(monkeypatch: pytest.MonkeyPatch, is_spared: bool) -> None:
+def test_spared_items_are_no_drawn_negatives_either(monkeypatch: pytest.MonkeyPatch) -> None:
     every = torch.arange(NUM_ITEMS).expand(NUM_ROWS, -1)
     monkeypatch.setattr(torch, "randint", lambda *_args, **_kwargs: every)
-    given, logit = inputs(), beside()
-    expected = all_outcomes(expected_of(given, logit, is_spared), given, logit)
-    found = sampled_softmax_loss(*given, NUM_ITEMS, Seen(SEEN, logit, is_spared))
-    assert_close(all_outcomes(found, given, logit), expected, tolerance=1e-12)
+    given = inputs()
+    expected = outcome(masked(given), given)
+    found = sampled_softmax_loss(*given, NUM_ITEMS, SEEN)
+    assert_close(outcome(found, given), expected, tolerance=1e-12)
 
 
 def test_to_spare_nothing_is_to_spare_the_targets() -> None:
     *_, targets = given = inputs()
-    spared = Seen(targets.unsqueeze(1).expand(-1, 2), None, is_spared=True)
-    for loss in (full_softmax_loss, sampled_of_a_seed):
-        expected = outcome(loss(*given, spared), given)
-        assert_close(outcome(loss(*given), given), expected, tolerance=0)
-
-
-def sampled_of_a_seed(
-    queries: Tensor, items: Tensor, targets: Tensor, seen: Seen | None = None
-) -> Tensor:
+    spared = targets.unsqueeze(1).expand(-1, 2)
+    found = outcome(full_softmax_loss(*given, spared=spared), given)
+    assert_close(found, outcome(full_softmax_loss(*given), given), tolerance=0)
     torch.manual_seed(0)
-    return sampled_softmax_loss(queries, items, targets, 4, seen)
+    some = outcome(sampled_softmax_loss(*given, 4, spared), given)
+    torch.manual_seed(0)
+    assert_close(some, outcome(sampled_softmax_loss(*given, 4), given), tolerance=0)
+
+
+@pytest.mark.parametrize("rows", [1, 2, 100])
+@pytest.mark.parametrize("beside", [-30.0, -1.5, 0.0, 2.0])
+def test_repeats_learn_from_the_rest_and_the_rest_not_from_them(
+    monkeypatch: pytest.MonkeyPatch, rows: int, beside: float
+) -> None:
+    monkeypatch.setattr(CHUNK, rows * NUM_ITEMS)
+    queries, items, targets = given = inputs()
+    repeat = torch.tensor(beside, dtype=torch.float64, requires_grad=True)
+    logits = (queries @ items.T).detach() + repeat * are_seen()
+    expected = F.cross_entropy(logits, targets, reduction="sum")
+    slope = torch.autograd.grad(2.5 * expected, repeat)
+    rest = outcome(full_softmax_loss(*given), given)[1:]
+    found = full_softmax_loss(*given, seen=SEEN, repeat=repeat)
+    gradients = torch.autograd.grad(2.5 * found, (repeat, *given[:2]))
+    assert_close([found.detach()], [expected.detach()], tolerance=1e-7)
+    assert_close(gradients, (*slope, *rest), tolerance=1e-7)
+
+
+def test_a_row_of_which_all_is_seen_has_a_loss() -> None:
+    queries, items, targets = inputs(torch.float32)
+    seen = torch.arange(NUM_ITEMS).expand(NUM_ROWS, -1)
+    repeat = torch.tensor(-200.0, requires_grad=True)
+    loss = full_softmax_loss(queries, items, targets, seen=seen, repeat=repeat)
+    assert torch.isfinite(loss)
+    assert torch.isfinite(torch.autograd.grad(loss, repeat)[0])
