@@ -66,9 +66,10 @@ def flag_name(field: str) -> str:
 def _flag(name: str, field: Any) -> inspect.Parameter:
     has_default = field.default is not None and field.default is not PydanticUndefined
     default = f" (default: {field.default})" if has_default else ""
-    option = typer.Option(
-        flag_name(name), help=f"{field.description or ''}{default}", show_default=False
-    )
+    names = flag_name(name)
+    if field.annotation is bool:
+        names += "/" + flag_name(f"no_{name}")
+    option = typer.Option(names, help=f"{field.description or ''}{default}", show_default=False)
     annotation = Annotated[field.annotation | None, option]
     return inspect.Parameter(
         name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation

@@ -156,6 +156,13 @@ def test_data_without_actions_trains_a_model_without_them(tmp_path: Path) -> Non
     assert "predicts no actions" in asked.stderr
 
 
+def test_a_switch_that_is_on_can_be_turned_off(ratings: Path, tmp_path: Path) -> None:
+    assert train(ratings, tmp_path, "--no-exclude-seen").exit_code == 0
+    options = load(tmp_path / "out").training["options"]
+    assert isinstance(options, dict)
+    assert options["exclude_seen"] is False
+
+
 def test_what_the_data_says_is_passed_on(tmp_path: Path) -> None:
     data = tmp_path / "log.csv"
     text = "user_id,item_id,timestamp\n" + "".join(
