@@ -58,7 +58,7 @@ def sample_users(
                 events=events,
                 history=history,
                 request_time=last + rng.choice(_GAPS_S),
-                candidates=rng.sample(range(len(checkpoint.items)), num_candidates),
+                candidates=_candidates(checkpoint, rng, events, num_candidates),
             )
         )
     return users
@@ -79,6 +79,18 @@ def _made_up(checkpoint: Checkpoint, rng: random.Random, length: int) -> list[Ev
         item = rng.randrange(len(checkpoint.items))
         events[Event(item, rng.randrange(len(checkpoint.config.actions) + 1), now)] = None
     return list(events)
+
+
+def _candidates(
+    checkpoint: Checkpoint, rng: random.Random, events: list[Event], count: int
+) -> list[int]:
+    """A third of them the user has had, as far as there are so many, in the window or before."""
+    had = sorted({event.item for event in events})
+    some = rng.sample(had, min(len(had), count // 3))
+    others = sorted(set(range(len(checkpoint.items))).difference(some))
+    candidates = some + rng.sample(others, count - len(some))
+    rng.shuffle(candidates)
+    return candidates
 
 
 def _demo_events(checkpoint: Checkpoint, folder: Path) -> list[list[Event]]:

@@ -47,6 +47,8 @@ def test_sampled_users_have_every_length_that_matters(users: Verified) -> None:
         assert times == sorted(times)
         assert len(set(user.events)) == len(user.events)
         assert len(set(user.candidates)) == 7 <= NUM_ITEMS
+        had = {event.item for event in user.events}
+        assert len(had & set(user.candidates)) >= min(len(had), 2)
 
 
 def test_samples_are_seeded(checkpoint: Checkpoint, folder: Path) -> None:

@@ -30,22 +30,29 @@ SIZES = {"d_model": 16, "num_layers": 2, "num_heads": 2, "qk_dim": 8, "v_dim": 8
 
 
 @pytest.fixture(
-    params=[*PRESETS, "native with a strict window", *(f"imported {name}" for name in FORMATS)],
+    params=[
+        *PRESETS,
+        "native with a strict window",
+        "native with repeats",
+        *(f"imported {name}" for name in FORMATS),
+    ],
     scope="module",
 )
 def checkpoint(request: pytest.FixtureRequest) -> Iterator[Checkpoint]:
     with torch.random.fork_rng():
-        kind, _, source = request.param.partition(" ")  # a preset, perhaps strict; or a source
-        network = imported(source) if kind == "imported" else native(kind, strict=bool(source))
+        kind, _, what = request.param.partition(" ")  # a preset, perhaps with; or a source
+        network = imported(what) if kind == "imported" else native(kind, what)
         items = Items([{"item_id": f"i{n}"} for n in range(network.config.num_items)])
         yield Checkpoint(request.param, network, items)
 
 
-def native(preset: str, *, strict: bool) -> HSTU:
+def native(preset: str, what: str) -> HSTU:
     config = PRESETS[preset](NUM_ITEMS, max_length=16, **SIZES)
     changes: dict[str, object] = {"temperature": 20 * config.temperature}
-    if strict:
+    if what == "with a strict window":
         changes["window"] = Window(capacity=16, keep=16)
+    if what == "with repeats":
+        changes["repeat_bias"] = True
     return make_network(config.model_copy(update=changes))
 
 
