@@ -176,7 +176,8 @@ class Trainer:
         return checkpoint
 
     def operations_per_epoch(self) -> int:
-        """Floating-point, forward and backward, of the matrix products; the same in each epoch."""
+        """Floating-point, forward and backward, of the matrix products of the first epoch; others
+        have as many, but for what is left out at random."""
         options, counting = self._options, Operations(self.network.config)
         competing = options.num_negatives + 1 if options.loss == "sampled" else None
         lengths = [len(window) for window in self._windows()]

@@ -268,6 +268,22 @@ def test_other_events_are_left_out_in_every_epoch(tmp_path: Path) -> None:
     assert 0.4 < sum(map(len, left[0])) / sum(map(len, whole)) < 0.6
 
 
+def test_it_is_learnt_whether_things_come_again(tmp_path: Path) -> None:
+    config = CONFIG.model_copy(update={"repeat_bias": True})
+    always = [
+        [Event((user + place**2 % 4) % NUM_ITEMS, 1, 60 * place) for place in range(12)]
+        for user in range(24)
+    ]
+    learnt = []
+    for name, data in (("never", DATA), ("always", interactions_of(always, NUM_ITEMS))):
+        training = Trainer(config, options(epochs=3), data, tmp_path / name)
+        reports_of(training)
+        repeat = training.network.retrieval.repeat
+        assert repeat is not None
+        learnt.append(repeat.item())
+    assert learnt[0] < 0 < learnt[1]
+
+
 def test_a_resumed_run_keeps_the_record_of_its_epochs(tmp_path: Path) -> None:
     first = trainer(tmp_path, epochs=2)
     done = reports_of(first)
