@@ -106,14 +106,10 @@ class Recommender:
         Raises:
             TooLarge, Overloaded: as `enter`.
         """
-        self._check(size)
-        work = self._serving.expected_work(size)
-        self._thread.require_room(work, deadline, client, after_s=self.margin.seconds)
+        self._thread.require_room(self._work(size), deadline, client, after_s=self.margin.seconds)
 
     def _enter(self, size: Size, deadline: Deadline, client: str, after_s: float) -> Place:
-        self._check(size)
-        work = self._serving.expected_work(size)
-        return self._thread.enter(work, deadline, client, after_s=after_s)
+        return self._thread.enter(self._work(size), deadline, client, after_s=after_s)
 
     async def recommend(
         self,
@@ -277,7 +273,8 @@ class Recommender:
         _check_count("events", len(events), self._settings.max_events, "max_events")
         return Offer.of(self.checkpoint, events, replace=history_mode == "replace")
 
-    def _check(self, size: Size) -> None:
+    def _work(self, size: Size) -> Work:
+        """Most likely. Raises TooLarge."""
         settings, num_candidates = self._settings, size.num_candidates or 0
         _check_count("events", size.num_events, settings.max_events, "max_events")
         _check_count("candidates", num_candidates, settings.max_candidates, "max_candidates")
@@ -285,6 +282,7 @@ class Recommender:
         if size.beam is not None:
             _check_count("num_results", size.num_results, settings.max_slate, "max_slate")
             _check_count("beam", size.beam, settings.max_beam, "max_beam")
+        return self._serving.expected_work(size)
 
     def _candidates(self, request: RecommendRequest) -> tuple[Tensor | None, list[str]]:
         if request.candidates is None:

@@ -22,26 +22,15 @@ from service.deadline import Deadline
 from service.errors import NotReady, Overloaded, Refusal
 from service.fair_queue import FairQueue
 from service.job import Expired, Job, Place, Ticket
+from service.lateness import late_s
 
 _log = structlog.get_logger("mfalcon.engine")
-
-_PLANNED: Final = 2 / 3
-"""The share of what is left of a budget that may be planned for those ahead and the job itself. The
-rest is for what nobody can foretell: without it, each that is taken is taken to the brim, and comes
-late by the first pass that takes longer."""
 
 _NICENESS: Final = 5
 """Of the engine thread, where threads have a priority of their own. Where cores are short, answers
 and refusals are to leave while it works: each takes little, and each is waited for."""
 
 T = TypeVar("T")
-
-
-def late_s(wait_s: float, need_s: float, left_s: float) -> float:
-    """By how much a job that waits so long, with so much time left, would be late; below 0: it is
-    not. One that needs more than three quarters of what may be planned is to have those."""
-    planned_s = _PLANNED * left_s
-    return wait_s + min(need_s, 0.75 * planned_s) - planned_s
 
 
 class EngineThread:
@@ -207,12 +196,8 @@ class EngineThread:
     def _require_time(
         self, work: Work, deadline: Deadline | None, after_s: float, wait_s: float
     ) -> None:
-        # An idle engine takes whatever comes, and what has no time left does not wait: it is
-        # answered without the engine.
         left_s = 0.0 if deadline is None else deadline.remaining_s
-        if wait_s <= 0 or left_s <= 0:
-            return
-        beyond_s = late_s(wait_s, self._pace.seconds(work), left_s - after_s)
+        beyond_s = late_s(wait_s, self._pace.seconds(work), left_s, after_s)
         if beyond_s > 0:
             raise Overloaded(
                 "those who wait for the engine leave too little of the request's budget",

@@ -70,8 +70,9 @@ def predict(
         some = last > 0
         queries = network.retrieval.prepare(rows.events[index[some], last[some] - 1])
         scores[some] = network.retrieval(queries, items)
-        for row in some.nonzero().flatten().tolist():
-            network.retrieval.add_repeat_(scores[row], batch.items[row, : last[row]])
+        if network.config.repeat_bias:
+            for row in some.nonzero().flatten().tolist():
+                network.retrieval.add_repeat_(scores[row], batch.items[row, : last[row]])
         if unranked is not None:
             scores[:, unranked.to(device)] = -torch.inf
         ranks[chunk] = target_ranks(scores, target, picked).cpu()

@@ -53,8 +53,8 @@ class RetrievalHead(nn.Module):
     def add_repeat_(self, logits: Tensor, history: Tensor) -> Tensor:
         """Logits of the catalogue (items,) by a history with the items (N,): add what those have
         beside, in place."""
-        if self.repeat_logit is not None:
-            logits[history] += self.repeat_logit  # once for each, however often it is there
+        if (more := self.repeat_logit) is not None:
+            logits[history] += more  # once for each, however often it is there
         return logits
 
     def _scale(self, x: Tensor) -> Tensor:

@@ -89,14 +89,13 @@ def retrieval_loss(
     queries = head.prepare(rows.events[real].float()) / network.config.temperature
     items = head.prepare_items(network.items.weight)
     targets = batch.items[:, 1:][real]
-    spared = _seen(batch)[real] if spares_seen else None
-    if num_negatives is not None:
-        loss = sampled_softmax_loss(queries, items, targets, num_negatives, spared)
-    elif head.repeat_logit is None:
-        loss = full_softmax_loss(queries, items, targets, spared=spared)
+    repeat = head.repeat_logit
+    assert repeat is None or (num_negatives is None and not spares_seen), "see `Recipe.config`"
+    seen = _seen(batch)[real] if spares_seen or repeat is not None else None
+    if num_negatives is None:
+        loss = full_softmax_loss(queries, items, targets, seen, repeat)
     else:
-        seen = _seen(batch)[real]
-        loss = full_softmax_loss(queries, items, targets, seen=seen, repeat=head.repeat_logit)
+        loss = sampled_softmax_loss(queries, items, targets, num_negatives, seen)
     return loss / max(1, counts.items)
 
 

@@ -43,8 +43,7 @@ class TrainingOptions(BaseModel):
         default=0.0,
         ge=0,
         lt=1,
-        description="share of the training events that an epoch leaves out, others each time: few "
-        "and short histories are learnt by heart otherwise",
+        description="share of the training events that an epoch leaves out, others each time",
     )
 
     batch_users: int = Field(default=128, ge=1, description="windows per step")

@@ -20,16 +20,16 @@ class _ChunkedCrossEntropy(Function):
         ctx: Any,
         queries: Tensor,
         items: Tensor,
-        repeat: Tensor,
+        repeat: Tensor | None,
         targets: Tensor,
         seen: Tensor,
-        is_spared: bool,
         dtype: torch.dtype,
     ) -> Tensor:
         """The products run in `dtype`; sums and the softmax in that of the queries."""
         dqueries, ditems = torch.empty_like(queries), torch.zeros_like(items)
         low_items = items.to(dtype)
-        total, drepeat = queries.new_zeros(()), torch.zeros_like(repeat)
+        total = queries.new_zeros(())
+        drepeat = None if repeat is None else torch.zeros_like(repeat)
         rows = max(1, _CHUNK_FLOATS // len(items))
         columns = (queries, targets, seen, dqueries)
         for query, target, known, dquery in zip(*(c.split(rows) for c in columns), strict=True):
@@ -37,13 +37,13 @@ class _ChunkedCrossEntropy(Function):
             logits = (low_query @ low_items.T).to(query.dtype)
             target = target.unsqueeze(1)
             picked = logits.gather(1, target)
-            if is_spared:
+            if repeat is None and known.numel():
                 # A spared target is a target all the same.
                 logits.scatter_(1, known, -torch.inf).scatter_(1, target, picked)
             normaliser = logits.logsumexp(1, keepdim=True)
             total += (normaliser - picked).sum()
             probabilities = logits.sub_(normaliser).exp_()
-            if not is_spared:
+            if repeat is not None and drepeat is not None:
                 loss, slope = _of_repeats(probabilities, target, known, repeat)
                 total += loss
                 drepeat += slope
@@ -59,7 +59,8 @@ class _ChunkedCrossEntropy(Function):
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         (grad,) = grads
         dqueries, ditems, drepeat = ctx.saved_tensors
-        return grad * dqueries, grad * ditems, grad * drepeat, None, None, None, None
+        of_repeat = None if drepeat is None else grad * drepeat
+        return grad * dqueries, grad * ditems, of_repeat, None, None, None
 
 
 def _of_repeats(
@@ -88,8 +89,6 @@ def full_softmax_loss(
     queries: Tensor,
     items: Tensor,
     targets: Tensor,
-    *,
-    spared: Tensor | None = None,
     seen: Tensor | None = None,
     repeat: Tensor | None = None,
 ) -> Tensor:
@@ -101,23 +100,19 @@ def full_softmax_loss(
         queries: (T, D), scaled by the temperature already
         items: (items, D)
         targets: (T,) int64 item indices
-        spared: (T, S) int64, items that a row's target does not compete with, in any order and
-            as often as may be; the target itself stands for nothing
-        seen: (T, S) int64, items of a row that have `repeat` beside, in the same way; not with
-            `spared`
+        seen: (T, S) int64, items of a row that are another case than the rest, in any order and as
+            often as may be
         repeat: () added to their logits. It learns from the rest, and the rest not from it: queries
-            and items have the gradients that they have without it
+            and items have the gradients that they have without it. None: a row's target does not
+            compete with them, and is a target all the same if it is one of them
     """
-    known = spared if spared is not None else seen
-    if known is None:
-        known = targets.new_empty(len(targets), 0)
-    if repeat is None:
-        repeat = queries.new_zeros(())
+    if seen is None:
+        seen = targets.new_empty(len(targets), 0)
     kind = queries.device.type
     dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else queries.dtype
     with torch.autocast(kind, enabled=False):
         loss: Tensor = _ChunkedCrossEntropy.apply(  # type: ignore[no-untyped-call]
-            queries, items, repeat, targets, known, spared is not None, dtype
+            queries, items, repeat, targets, seen, dtype
         )
     return loss
 

@@ -10,6 +10,7 @@ import math
 import statistics
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import product
 from typing import Final
 
 from service.benchmark.timing import OnTurn
@@ -62,10 +63,8 @@ def _of_open(costs: Costs, loads: Sequence[Observed], near: Factors) -> Factors:
     while step > _LEAST_STEP:
         cost, noise = best
         # Noise counts for less than costs do.
-        around = [(cost + by * step / 2, noise + by * step) for by in (-1, 1)]
-        around += [(cost + by * step / 2, noise - by * step) for by in (-1, 1)]
-        around += [(cost + by * step / 2, noise) for by in (-1, 1)]
-        around += [(cost, noise + by * step) for by in (-1, 1)]
+        ways = product((-1, 0, 1), repeat=2)
+        around = [(cost + a * step / 2, noise + b * step) for a, b in ways if a or b]
         found, point = min((error(point), point) for point in around)
         if found < least:
             least, best = found, point

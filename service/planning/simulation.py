@@ -20,8 +20,8 @@ from service.batch import Batch, Bounds, Pace, Work
 from service.deadline import Deadline
 from service.fair_queue import FairQueue
 from service.keys import ANONYMOUS
+from service.lateness import late_s
 from service.planning.costs import Costs
-from service.scheduler import late_s
 
 _ALIKE_S: Final = 0.5
 """Requests that came within so long of each other met a machine that was as uneven."""
@@ -224,7 +224,7 @@ class _Replica:
         rest_s = max(0.0, self._free_s - self.now_s) if self._engine.left_s is not None else 0.0
         wait_s = rest_s + self._queue.ahead_s(ANONYMOUS)
         need_s = self._pace.seconds(request.asked.work)
-        return wait_s > 0 and left_s > 0 and late_s(wait_s, need_s, left_s) > 0
+        return late_s(wait_s, need_s, left_s) > 0
 
     def _next_engine_step(self) -> None:
         self._engine.left_s = next(self._steps)

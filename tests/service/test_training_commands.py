@@ -114,10 +114,10 @@ def test_several_checkpoints_give_their_mean_and_spread(trained: Path, ratings: 
     save(Checkpoint("other", other, load(trained).items), trained.parent / "other")
     asked = ["evaluate", str(trained), str(trained.parent / "other"), "--data", str(ratings)]
     found = json.loads(run(*asked, "--output", "json").stdout)
-    hits = [each["metrics"]["HR@10"] for each in found["runs"]]
-    mean = sum(hits) / 2
-    assert found["metrics"]["HR@10"]["mean"] == pytest.approx(mean)
-    assert found["metrics"]["HR@10"]["sd"] == pytest.approx(abs(hits[0] - hits[1]) / 2**0.5)
+    gains = [each["metrics"]["NDCG@10"] for each in found["runs"]]
+    assert gains[0] != gains[1]
+    assert found["metrics"]["NDCG@10"]["mean"] == pytest.approx(sum(gains) / 2)
+    assert found["metrics"]["NDCG@10"]["sd"] == pytest.approx(abs(gains[0] - gains[1]) / 2**0.5)
     told = run(*asked).stdout
     assert "mean ± sd of 2 checkpoints" in told
     assert "1, best validation NDCG@10, None" in told  # the other was never trained

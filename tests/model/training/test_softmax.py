@@ -111,7 +111,7 @@ def test_spared_items_are_no_competition_unless_they_are_the_target(
     monkeypatch.setattr(CHUNK, rows * NUM_ITEMS)
     given = inputs()
     expected = outcome(masked(given), given)
-    found = full_softmax_loss(*given, spared=SEEN)
+    found = full_softmax_loss(*given, SEEN)
     assert_close(outcome(found, given), expected, tolerance=1e-12)
 
 
@@ -127,7 +127,7 @@ def test_spared_items_are_no_drawn_negatives_either(monkeypatch: pytest.MonkeyPa
 def test_to_spare_nothing_is_to_spare_the_targets() -> None:
     *_, targets = given = inputs()
     spared = targets.unsqueeze(1).expand(-1, 2)
-    found = outcome(full_softmax_loss(*given, spared=spared), given)
+    found = outcome(full_softmax_loss(*given, spared), given)
     assert_close(found, outcome(full_softmax_loss(*given), given), tolerance=0)
     torch.manual_seed(0)
     some = outcome(sampled_softmax_loss(*given, 4, spared), given)
@@ -147,7 +147,7 @@ def test_repeats_learn_from_the_rest_and_the_rest_not_from_them(
     expected = F.cross_entropy(logits, targets, reduction="sum")
     slope = torch.autograd.grad(2.5 * expected, repeat)
     rest = outcome(full_softmax_loss(*given), given)[1:]
-    found = full_softmax_loss(*given, seen=SEEN, repeat=repeat)
+    found = full_softmax_loss(*given, SEEN, repeat)
     gradients = torch.autograd.grad(2.5 * found, (repeat, *given[:2]))
     assert_close([found.detach()], [expected.detach()], tolerance=1e-7)
     assert_close(gradients, (*slope, *rest), tolerance=1e-7)
@@ -157,6 +157,6 @@ def test_a_row_of_which_all_is_seen_has_a_loss() -> None:
     queries, items, targets = inputs(torch.float32)
     seen = torch.arange(NUM_ITEMS).expand(NUM_ROWS, -1)
     repeat = torch.tensor(-200.0, requires_grad=True)
-    loss = full_softmax_loss(queries, items, targets, seen=seen, repeat=repeat)
+    loss = full_softmax_loss(queries, items, targets, seen, repeat)
     assert torch.isfinite(loss)
     assert torch.isfinite(torch.autograd.grad(loss, repeat)[0])
