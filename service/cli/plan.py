@@ -44,7 +44,7 @@ def plan(
 ) -> None:
     """Say how many replicas and how much Redis a traffic needs, and what latency to expect.
 
-    Costs are measured here in about a minute, by a service under load on loopback, unless
+    Costs are measured here in a minute and a half, by a service under load on loopback, unless
     --costs names a file of them; `mfalcon bench plan` tells how far such predictions hold.
     """
     from service.planning.costs import Costs
