@@ -94,6 +94,11 @@ class HSTUConfig(_Frozen):
     v_dim: int = Field(default=32, ge=1, description="value width per head")
 
     item_scale: Literal["none", "sqrt_d"] = "none"
+    fusion: Literal["sum", "gate", "mlp"] = Field(
+        default="sum",
+        description="how item and action become one row; all but sum are served from a table of "
+        "items x (actions + 1) rows",
+    )
     positions: Literal["none", "start", "end"] = Field(
         default="none", description="learned absolute positions, counted from which end"
     )

@@ -26,12 +26,13 @@ class Operations:
         pairs = (stop * (stop + 1) - first * (first + 1)) // 2
         whole = rows * self._linear + pairs * self._pair
         only_kept = (rows - 1) * self._keys_and_values
-        return last * whole + only_kept + self._linear + stop * self._pair
+        return last * whole + only_kept + self._linear + stop * self._pair + rows * self._fusion
 
     def score(self, num_events: int, num_candidates: int) -> int:
         """Candidates that see the history and themselves, and the action head."""
         a_layer = self._linear + (num_events + 1) * self._pair
-        return num_candidates * (self.config.num_layers * a_layer + self._action_head)
+        around = self._fusion + self._action_head
+        return num_candidates * (self.config.num_layers * a_layer + around)
 
     def square(self, num_rows: int) -> int:
         """All layers over rows each of which is multiplied with every other, the future too."""
@@ -60,7 +61,14 @@ class Operations:
     def _causal(self, rows: int) -> int:
         """All layers over rows each of which sees itself and as many others as come before it."""
         pairs = rows * (rows + 1) // 2
-        return self.config.num_layers * (rows * self._linear + pairs * self._pair)
+        layers = self.config.num_layers * (rows * self._linear + pairs * self._pair)
+        return layers + rows * self._fusion
+
+    @property
+    def _fusion(self) -> int:
+        """Of an input row."""
+        products = {"sum": 0, "gate": 2, "mlp": 3}[self.config.fusion] if self.config.tasks else 0
+        return 2 * products * self.config.d_model**2
 
     @property
     def _linear(self) -> int:

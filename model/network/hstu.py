@@ -15,6 +15,7 @@ from model.config import NO_ACTION, HSTUConfig
 from model.network.attention import activate_, divisors
 from model.network.batch import Batch
 from model.network.bias import TimeBuckets
+from model.network.fusion import fusion
 from model.network.heads import ActionHead, RetrievalHead
 from model.network.layer import HSTULayer, Projection, norm
 from model.network.padded_attention import padded_attention
@@ -49,6 +50,7 @@ class HSTU(nn.Module):
         width = config.d_model
         self.items = _embedding(config.num_items, width)
         self.actions = _embedding(1 + len(config.actions), width) if config.tasks else None
+        self.fusion = fusion(config) if config.tasks else None
         self.positions = _embedding(config.max_positions, width) if config.max_positions else None
         ages = config.input_times
         self.age_buckets = TimeBuckets(ages)
@@ -77,9 +79,7 @@ class HSTU(nn.Module):
 
     def event_rows(self, items: Tensor, actions: Tensor, placing: Placing | None = None) -> Tensor:
         """Indices (...) -> input rows (..., D); `placing` for a model that places events."""
-        rows = self._item_rows(items)
-        if self.actions is not None:
-            rows = rows + self.actions(actions)
+        rows = self.pair_rows(items, actions)
         if placing is None:
             assert not self.places_events
             return rows
@@ -92,10 +92,15 @@ class HSTU(nn.Module):
             rows = rows + self.ages(self.age_buckets(placing.age_s.clamp(min=0), zero))
         return rows
 
+    def pair_rows(self, items: Tensor, actions: Tensor) -> Tensor:
+        """Indices (...), broadcast -> event rows (..., D) before they are placed."""
+        items, actions = torch.broadcast_tensors(items, actions)
+        return self._fused(items, None if self.actions is None else self.actions(actions))
+
     def candidate_rows(self, items: Tensor, num_events: Tensor) -> Tensor:
         """Item indices (...) after `num_events` events -> input rows (..., D), "no action yet"."""
         assert self.actions is not None, "a model without action tasks has no candidate rows"
-        rows = self._item_rows(items) + self.actions.weight[NO_ACTION]
+        rows = self._fused(items, self.actions.weight[NO_ACTION].expand(*items.shape, -1))
         if self.positions is not None:
             rows = rows + self.positions(num_events.clamp(max=self.config.max_positions - 1))
         return rows
@@ -152,14 +157,21 @@ class HSTU(nn.Module):
             candidates = layer.output(c.base, c.u, by_candidates / divisor)
         return Rows(self.final_norm(events), self.final_norm(candidates))
 
-    def _item_rows(self, items: Tensor) -> Tensor:
+    def _fused(self, items: Tensor, actions: Tensor | None) -> Tensor:
+        """Item indices (...) and action rows (..., D), which a model without tasks has not."""
         rows: Tensor = self.items(items)
-        return rows if self.item_scale == 1 else rows * self.item_scale
+        if self.item_scale != 1:
+            rows = rows * self.item_scale
+        if self.fusion is None:
+            return rows
+        fused: Tensor = self.fusion(rows, actions)
+        return fused
 
     def _attend(self, layer: HSTULayer, q: Tensor, e: Projection, bucket: Tensor) -> Tensor:
         """q (B, R, L, H, K) on the event rows' keys -> (R, B, L, H * V), before the divisor."""
         q, k, v = q.permute(0, 3, 1, 2, 4), e.k.transpose(1, 2), e.v.transpose(1, 2)
         if self.config.attention == "silu":
+            q, k, v = q.contiguous(), k.contiguous(), v.contiguous()  # read tile by tile
             out = padded_attention(q, k, v, layer.bias.distances, layer.bias.time, bucket)
         else:
             out = self._softmax_attention(layer, q, k, v, bucket)

@@ -10,8 +10,11 @@ import torch
 from torch import Tensor
 from torch.autograd import Function
 
-_CHUNK_FLOATS = 1 << 21
-"""Logits held at once."""
+_CHUNK_FLOATS = 1 << 18
+"""Logits held at once: what fits the cache of a core."""
+
+_GPU_SCALE = 32
+"""How many more on a GPU, where starting an operation costs more than its memory."""
 
 
 class _ChunkedCrossEntropy(Function):
@@ -30,7 +33,7 @@ class _ChunkedCrossEntropy(Function):
         low_items = items.to(dtype)
         total = queries.new_zeros(())
         drepeat = None if repeat is None else torch.zeros_like(repeat)
-        rows = max(1, _CHUNK_FLOATS // len(items))
+        rows = _chunk_rows(queries, len(items))
         columns = (queries, targets, seen, dqueries)
         for query, target, known, dquery in zip(*(c.split(rows) for c in columns), strict=True):
             low_query = query.to(dtype)
@@ -40,9 +43,11 @@ class _ChunkedCrossEntropy(Function):
             if repeat is None and known.numel():
                 # A spared target is a target all the same.
                 logits.scatter_(1, known, -torch.inf).scatter_(1, target, picked)
-            normaliser = logits.logsumexp(1, keepdim=True)
-            total += (normaliser - picked).sum()
-            probabilities = logits.sub_(normaliser).exp_()
+            most = logits.amax(1, keepdim=True)
+            probabilities = logits.sub_(most).exp_()
+            sums = probabilities.sum(1, keepdim=True)
+            probabilities.div_(sums)
+            total += (most + sums.log() - picked).sum()
             if repeat is not None and drepeat is not None:
                 loss, slope = _of_repeats(probabilities, target, known, repeat)
                 total += loss
@@ -61,6 +66,11 @@ class _ChunkedCrossEntropy(Function):
         dqueries, ditems, drepeat = ctx.saved_tensors
         of_repeat = None if drepeat is None else grad * drepeat
         return grad * dqueries, grad * ditems, of_repeat, None, None, None
+
+
+def _chunk_rows(rows: Tensor, floats_per_row: int) -> int:
+    scale = 1 if rows.device.type == "cpu" else _GPU_SCALE
+    return max(1, _CHUNK_FLOATS * scale // floats_per_row)
 
 
 def _of_repeats(
@@ -133,7 +143,7 @@ def sampled_softmax_loss(
     total = queries.new_zeros(())
     if spared is None:
         spared = targets.new_empty(len(targets), 0)
-    rows = max(1, _CHUNK_FLOATS // (num_negatives * max(items.shape[1], spared.shape[1])))
+    rows = _chunk_rows(queries, num_negatives * max(items.shape[1], spared.shape[1]))
     columns = (queries, targets, negatives, spared)
     for query, target, others, spare in zip(*(c.split(rows) for c in columns), strict=True):
         picked = (query * items[target]).sum(1, keepdim=True)

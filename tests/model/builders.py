@@ -44,6 +44,8 @@ FORMULATIONS: dict[str, dict[str, Any]] = {
     "log-distances": {"bias_heads": "per_head", "max_distance": 20, "position_buckets": 6},
     "item_bias": {"item_bias": True},
     "repeat_bias": {"repeat_bias": True},
+    "fused by a gate": {"fusion": "gate"},
+    "fused by an MLP": {"fusion": "mlp", "item_scale": "sqrt_d"},
     "concat_ua": {"output": "concat_ua", "in_norm": "plain", "attention_norm": "plain"},
 }
 """Every formulation a configuration can express, by name."""

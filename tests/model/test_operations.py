@@ -36,6 +36,17 @@ def test_a_forward_pass_has_the_operations_that_torch_counts(name: str) -> None:
     assert Operations(CONFIGS[name]).learn_items(2) == 3 * forward
 
 
+@pytest.mark.parametrize(("fusion", "products"), [("gate", 2), ("mlp", 3)])
+def test_fusion_is_counted_once_for_each_input_row(fusion: str, products: int) -> None:
+    summed, fused = (
+        Operations(native(NUM_ITEMS, fusion=kind, **SIZES)) for kind in ("sum", fusion)
+    )
+    more = 2 * products * 8 * 8
+    assert fused.encode(2, 5) - summed.encode(2, 5) == 3 * more
+    assert fused.score(4, 7) - summed.score(4, 7) == 7 * more
+    assert fused.learn_actions(4) - summed.learn_actions(4) == 3 * 4 * more
+
+
 def test_a_step_grows_with_the_pairs_of_rows_and_with_what_targets_compete_with() -> None:
     operations = Operations(CONFIGS["native"])
     linear = 2 * 8 * (4 * 8 + 8)

@@ -34,6 +34,8 @@ SIZES = {"d_model": 16, "num_layers": 2, "num_heads": 2, "qk_dim": 8, "v_dim": 8
         *PRESETS,
         "native with a strict window",
         "native with repeats",
+        "native with a gate",
+        "native with an MLP",
         *(f"imported {name}" for name in FORMATS),
     ],
     scope="module",
@@ -53,6 +55,10 @@ def native(preset: str, what: str) -> HSTU:
         changes["window"] = Window(capacity=16, keep=16)
     if what == "with repeats":
         changes["repeat_bias"] = True
+    if what == "with a gate":
+        changes["fusion"] = "gate"
+    if what == "with an MLP":
+        changes["fusion"] = "mlp"
     return make_network(config.model_copy(update=changes))
 
 

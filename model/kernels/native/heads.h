@@ -10,13 +10,15 @@ constexpr int64_t kNoAction = 0;
 
 // Whether the tables have such a row.
 inline bool is_known(const Model& m, int64_t item, int64_t action) {
-  return item >= 0 && item < m.num_items && action >= 0 && (!m.actions || action < m.num_actions);
+  const bool reads_actions = m.actions || m.rows_per_item > 1;
+  return item >= 0 && item < m.num_items && action >= 0 &&
+         (!reads_actions || action < m.num_actions);
 }
 
 // `place` is where it stands in the history, and `ages` the embedding of its age or null -> x (D).
 inline void embed(const Model& m, int64_t item, int64_t action, int place, const float* ages,
                   float* x) {
-  const float* row = m.items + item * m.width;
+  const float* row = m.items + (item * m.rows_per_item + action % m.rows_per_item) * m.width;
   for (int c = 0; c < m.width; ++c) x[c] = row[c] * m.item_scale;
   const auto add = [&](const float* part) {
     for (int c = 0; part && c < m.width; ++c) x[c] += part[c];

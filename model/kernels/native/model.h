@@ -35,6 +35,7 @@ struct Model {
   const Layer* layers;
   // What is around the layers:
   int64_t num_items;
+  int32_t rows_per_item;  // 1, or a row for each of an item's actions
   int32_t num_actions, num_positions, num_age_boundaries, num_logits, query_width;
   int32_t positions_from_end, query_is_unit;
   float item_scale, similarity_eps;

@@ -46,7 +46,12 @@ class PackedNetwork:
         """What is around the layers, in float32."""
         config, head = network.config, network.action_head
         parts = {"items": network.items.weight, "age_boundaries": network.age_buckets.boundaries}
-        tables = {"actions": network.actions, "positions": network.positions, "ages": network.ages}
+        tables = {"positions": network.positions, "ages": network.ages}
+        rows_per_item = 1
+        if config.fusion == "sum":
+            tables["actions"] = network.actions
+        elif config.tasks:
+            parts["items"], rows_per_item = _pairs(network), 1 + len(config.actions)
         parts |= {name: table.weight for name, table in tables.items() if table is not None}
         if isinstance(network.final_norm, nn.LayerNorm):
             parts |= _scale_and_shift("final", network.final_norm)
@@ -56,6 +61,7 @@ class PackedNetwork:
                 parts[f"{name}_shift"] = _padded(linear.bias)
         return {name: self._address(part) for name, part in parts.items()} | {
             "num_items": config.num_items,
+            "rows_per_item": rows_per_item,
             "num_actions": 1 + len(config.actions),
             "num_positions": config.max_positions,
             "num_age_boundaries": len(network.age_buckets.boundaries),
@@ -63,7 +69,7 @@ class PackedNetwork:
             "query_width": config.d_model + config.item_bias,
             "positions_from_end": config.positions == "end",
             "query_is_unit": config.similarity == "cosine",
-            "item_scale": network.item_scale,
+            "item_scale": network.item_scale if rows_per_item == 1 else 1.0,
             "similarity_eps": config.similarity_eps,
         }
 
@@ -86,6 +92,13 @@ class PackedNetwork:
     def _address(self, tensor: Tensor) -> int:
         self._kept.append(tensor.detach().contiguous())
         return self._kept[-1].data_ptr()
+
+
+def _pairs(network: HSTU) -> Tensor:
+    """(items * (actions + 1), D), an item's rows one after another."""
+    items, actions = map(torch.arange, (network.config.num_items, 1 + len(network.config.actions)))
+    with torch.inference_mode():
+        return network.pair_rows(items.unsqueeze(1), actions).flatten(0, 1)
 
 
 def _panels(weight: Tensor, dtype: torch.dtype) -> Tensor:

@@ -31,7 +31,10 @@ class ModelRecord(Structure):
         ("boundaries", c_void_p),
         ("layers", POINTER(LayerRecord)),
         ("num_items", c_int64),
-        *_fields(c_int32, "num_actions num_positions num_age_boundaries num_logits query_width"),
+        *_fields(
+            c_int32,
+            "rows_per_item num_actions num_positions num_age_boundaries num_logits query_width",
+        ),
         *_fields(c_int32, "positions_from_end query_is_unit"),
         *_fields(c_float, "item_scale similarity_eps"),
         *_fields(

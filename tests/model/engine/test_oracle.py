@@ -41,9 +41,9 @@ class Formula:
     weights: dict[str, Tensor]
 
     def answer(self, history: History, now: int, candidate: int) -> tuple[Tensor, Tensor]:
-        items, actions = self.weights["items.weight"], self.weights["actions.weight"]
-        rows = [items[event.item] + actions[event.action] for event in history.events]
-        x = torch.stack([*rows, items[candidate] + actions[0]])
+        items = self.weights["items.weight"]
+        rows = [self.fused(event.item, event.action) for event in history.events]
+        x = torch.stack([*rows, self.fused(candidate, 0)])
         times = [*(event.timestamp for event in history.events), now]
         for index in range(self.config.num_layers):
             x = self.layer(f"layers.{index}.", x, times)
@@ -59,6 +59,19 @@ class Formula:
         if self.config.repeat_bias and any(event.item == candidate for event in history.events):
             cosine = cosine + self.weights["retrieval.repeat"]
         return cosine / self.config.temperature, logits
+
+    def fused(self, item: int, action: int) -> Tensor:
+        w = self.weights
+        scale = math.sqrt(self.config.d_model) if self.config.item_scale == "sqrt_d" else 1.0
+        row, done = scale * w["items.weight"][item], w["actions.weight"][action]
+        pair = torch.cat((row, done))
+        if self.config.fusion == "gate":
+            gate = 1 / (1 + (-w["fusion.gate.weight"] @ pair - w["fusion.gate.bias"]).exp())
+            return gate * row + (1 - gate) * done
+        if self.config.fusion == "mlp":
+            hidden = silu(w["fusion.hidden.weight"] @ pair + w["fusion.hidden.bias"])
+            return w["fusion.out.weight"] @ hidden + w["fusion.out.bias"]
+        return row + done
 
     def layer(self, prefix: str, x: Tensor, times: list[int]) -> Tensor:
         config = self.config
