@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from model.checkpoint import Checkpoint
-from model.config import NO_ACTION
+from model.config import NO_ACTION, Window
 from model.data.interactions import Interactions
 from model.evaluation.errors import EvaluationError
 from model.evaluation.leave_one_out import Case, predict
@@ -69,6 +69,7 @@ def evaluate(
         checkpoint.network,
         asked.cases,
         unranked=asked.unranked,
+        window=protocol.window,
         batch_users=batch_users,
         on_batch=on_batch,
     )
@@ -90,8 +91,14 @@ def evaluate(
 def questions(checkpoint: Checkpoint, data: Interactions, protocol: Protocol) -> Questions:
     """
     Raises:
-        EvaluationError: no user or no item to evaluate.
+        EvaluationError: no user or no item to evaluate, or a window longer than the model can see.
     """
+    config = checkpoint.config
+    if protocol.window and config.max_positions and protocol.window >= config.max_positions:
+        raise EvaluationError(
+            f"a window of {protocol.window} events: {checkpoint.name} has {config.max_positions} "
+            "positions, one of them for a candidate"
+        )
     ordered = data.shuffle_ties(protocol.seed) if protocol.sort == "shuffled" else data
     vocabulary = _vocabulary(checkpoint, data)
     if not bool((vocabulary >= 0).any()):
@@ -103,9 +110,8 @@ def questions(checkpoint: Checkpoint, data: Interactions, protocol: Protocol) ->
     targets = _targets(data, protocol)
     if not targets:
         raise EvaluationError(f"no user has {protocol.min_events} events or more")
-    capacity = checkpoint.config.window.capacity
     cases = [
-        _case(ordered.history(user, 0, place + 1), vocabulary, actions, protocol, capacity)
+        _case(ordered.history(user, 0, place + 1), vocabulary, actions, protocol, config.window)
         for user, place in targets
     ]
     unranked = _unranked(checkpoint, vocabulary, protocol)
@@ -135,7 +141,7 @@ def _actions(checkpoint: Checkpoint, data: Interactions) -> Tensor:
 
 
 def _case(
-    whole: History, vocabulary: Tensor, actions: Tensor, protocol: Protocol, capacity: int
+    whole: History, vocabulary: Tensor, actions: Tensor, protocol: Protocol, window: Window
 ) -> Case:
     items, times = vocabulary[whole.items], whole.timestamps
     kept = items >= 0
@@ -143,10 +149,13 @@ def _case(
     items, times, taken = items[kept], times[kept].clone(), actions[whole.actions[kept]]
     known = bool(items[-1] >= 0)
     before = items[:-1]
-    masked = {"full": before, "window": before[-capacity:], "none": before[:0]}[protocol.mask]
+    first = window.start(len(before)) if protocol.anchored else 0
+    seen = before[first:][-(protocol.window or window.capacity) :]
+    masked = {"full": before, "window": seen, "none": before[:0]}[protocol.mask]
     if protocol.query_time == "last_event" and len(before):
         times[-1] = times[-2]
-    return Case(History(items.clamp(min=0), taken, times), masked, known)
+    history = History(items.clamp(min=0), taken, times)
+    return Case(history.cut(first, None), masked, known)
 
 
 def _unranked(checkpoint: Checkpoint, vocabulary: Tensor, protocol: Protocol) -> Tensor:

@@ -41,19 +41,21 @@ def predict(
     cases: Sequence[Case],
     *,
     unranked: Tensor | None = None,
+    window: int | None = None,
     batch_users: int = 128,
     on_batch: Callable[[int, int], None] = lambda _done, _total: None,
 ) -> Predictions:
     """Rank the target of each case among all items, and predict its action.
 
-    Histories are cut to the newest events that fill the model's window.
+    Histories are cut to their newest events.
 
     Args:
         unranked: (N,) int64 items that no case ranks
+        window: how many of them are left; None: as many as fill the model's window
     """
     network.eval()
     device = network.items.weight.device
-    limit = network.config.window.capacity + 1
+    limit = (window or network.config.window.capacity) + 1
     items = network.retrieval.prepare_items(network.items.weight)
     ranks = torch.empty(len(cases), dtype=torch.int64)
     actions = torch.zeros(len(cases), dtype=torch.int64)

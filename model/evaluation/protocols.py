@@ -4,9 +4,9 @@ Never evaluates. What each source does was read in its code; its epoch selection
 split are not here, since they are the checkpoint's: an evaluation reports them beside.
 """
 
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 
 class Protocol(BaseModel):
@@ -29,7 +29,23 @@ class Protocol(BaseModel):
     num_targets: int = Field(
         default=1, ge=1, description="last events of a user to predict, each from those before it"
     )
+    window: int | None = Field(
+        default=None,
+        ge=1,
+        description="newest events that the model sees; left out: as many as its window holds",
+    )
+    anchored: bool = Field(
+        default=False,
+        description="let the model see what it sees when served: the events since its window was "
+        "last begun anew, which may be fewer than it holds",
+    )
     seed: int = Field(default=0, description="of the shuffled order")
+
+    @model_validator(mode="after")
+    def _one_of_both(self) -> Self:
+        if self.window is not None and self.anchored:
+            raise ValueError("window: anchored has the checkpoint's own; choose one of both")
+        return self
 
 
 PROTOCOLS: dict[str, Protocol] = {

@@ -87,7 +87,7 @@ def _result(
         "protocol": protocol,
         "switches": switches.model_dump()
         | {
-            "history": checkpoint.config.window.capacity,
+            "window": switches.window or checkpoint.config.window.capacity,
             "calibrated": checkpoint.calibration is not None,
             "epoch": record.get("epoch"),
             "held_out": _held_out(options) if isinstance(options, dict) else None,

@@ -70,8 +70,8 @@ def test_an_evaluation_prints_its_switches_and_figures(
     assert done.exit_code == 0, done.output
     found = json.loads(done.stdout)
     assert found["protocol"] == protocol
-    assert PROTOCOLS[protocol].model_dump().items() <= found["switches"].items()
-    assert found["switches"]["history"] == 6
+    resolved = PROTOCOLS[protocol].model_dump() | {"window": 6}
+    assert resolved.items() <= found["switches"].items()
     assert found["switches"]["epoch"] == "1, best validation NDCG@10"
     assert {f"{m}@{k}" for m in ("HR", "NDCG") for k in (10, 50, 100, 200)} == set(found["metrics"])
     assert found["metrics"]["HR@200"] == 1.0
@@ -91,13 +91,16 @@ def test_every_switch_can_be_set_apart(trained: Path, ratings: Path) -> None:
         "min_events": 3,
         "seed": 7,
         "num_targets": 2,
+        "window": 4,
     }
-    assert set(asked) == set(Protocol.model_fields)
+    assert {*asked, "anchored"} == set(Protocol.model_fields)
     flags = [
         x for name, value in asked.items() for x in (f"--{name.replace('_', '-')}", str(value))
     ]
     done = run("evaluate", str(trained), "--data", str(ratings), *flags, "--output", "json")
     assert asked.items() <= json.loads(done.stdout)["switches"].items()
+    both = run("evaluate", str(trained), "--data", str(ratings), *flags, "--anchored")
+    assert "choose one of both" in both.stderr
 
 
 def test_a_person_reads_tables_and_a_picture(trained: Path, ratings: Path, tmp_path: Path) -> None:

@@ -11,8 +11,9 @@ from model.data.interactions import Interactions
 from model.evaluation.errors import EvaluationError
 from model.evaluation.evaluate import Evaluation, evaluate
 from model.evaluation.leave_one_out import Case, predict
+from model.evaluation.metrics import ranking_metrics
 from model.evaluation.protocols import PROTOCOLS, Protocol
-from model.history import Event
+from model.history import Event, History
 from model.items import Items
 from tests.model.builders import make_network, tiny_config
 from tests.model.training.data import interactions_of
@@ -93,6 +94,32 @@ def test_trained_targets_are_counted_one_by_one() -> None:
 )
 def test_masks(monkeypatch: pytest.MonkeyPatch, mask: str, masked: list[int]) -> None:
     assert cases(monkeypatch, protocol(mask=mask))[0][0].masked.tolist() == masked
+
+
+@pytest.mark.parametrize("window", [1, 3, 6])
+def test_the_model_sees_as_many_events_as_the_protocol_says(window: int) -> None:
+    checkpoint = checkpoint_of(ALL)
+    cut = [History.of(events[-window - 1 :]) for events in USERS[:2]]
+    alone = predict(checkpoint.network, [Case(each, torch.arange(0)) for each in cut], window=6)
+    found = evaluate(checkpoint, data_of(), protocol(window=window, mask="none"))
+    assert found.metrics == ranking_metrics(alone.ranks)
+
+
+def test_a_served_window_may_hold_fewer_events_than_fit(monkeypatch: pytest.MonkeyPatch) -> None:
+    given, _, _ = cases(monkeypatch, protocol(anchored=True, mask="window", num_targets=2))
+    assert given[0].history.events == USERS[0][2:6]  # three are seen, though four would fit
+    assert given[0].masked.tolist() == [2, 3, 4]
+    assert given[1].history.events == USERS[0][2:]
+    assert given[2].history.events == USERS[1][:2]
+
+
+def test_a_window_past_the_position_table_is_refused() -> None:
+    placed = tiny_config(NUM_ITEMS, tasks=TASKS, value={}, positions="start", max_positions=65)
+    items = Items([{"item_id": item_id} for item_id in ALL])
+    checkpoint = Checkpoint("placed", make_network(placed), items)
+    evaluate(checkpoint, data_of(), protocol(window=64))
+    with pytest.raises(EvaluationError, match="65 positions"):
+        evaluate(checkpoint, data_of(), protocol(window=65))
 
 
 def test_the_request_may_know_the_time_of_the_newest_event_only(
