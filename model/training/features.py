@@ -22,14 +22,18 @@ class FeatureError(InputError):
 
 
 class Shared(nn.Module):
-    """Adds to each item's row the mean of its features' rows, which are zero at first."""
+    """Adds to each item's row the mean of its features' rows, which are zero at first.
+
+    While training, a share `dropout` of the items have the latter alone, others at each call.
+    """
 
     starts: Tensor
     places: Tensor
 
-    def __init__(self, features: Sequence[Sequence[str]], width: int) -> None:
+    def __init__(self, features: Sequence[Sequence[str]], width: int, dropout: float = 0.0) -> None:
         """`features`: by item; one without any keeps its own row."""
         super().__init__()
+        self._dropout = dropout
         self.names = sorted({name for each in features for name in each})
         place = {name: index for index, name in enumerate(self.names)}
         ends = torch.tensor([len(each) for each in features]).cumsum(0)
@@ -40,14 +44,17 @@ class Shared(nn.Module):
 
     def forward(self, own: Tensor) -> Tensor:
         """(items, D) -> (items, D)."""
+        if self.training and self._dropout:
+            own = own * (torch.rand(len(own), 1, device=own.device) >= self._dropout)
         return own + F.embedding_bag(self.places, self.rows, self.starts, mode="mean")
 
 
-def share(network: HSTU, items: Items, column: str) -> None:
+def share(network: HSTU, items: Items, column: str, dropout: float = 0.0) -> None:
     """From now on the network's item rows are sums, and the features' rows parameters of it.
 
     Args:
         column: of what is known about the items, such as genres; features apart by "|"
+        dropout: see `Shared`
 
     Raises:
         FeatureError: there is no such column, or nothing in it.
@@ -59,7 +66,7 @@ def share(network: HSTU, items: Items, column: str) -> None:
         known = sorted({name for row in items.rows for name in row} - {"item_id"})
         there = f"there is {', '.join(known)}" if known else "there is nothing but their ids"
         raise FeatureError(f"no {column} of the items is known; {there}")
-    shared = Shared(features, network.config.d_model)
+    shared = Shared(features, network.config.d_model, dropout)
     parametrize.register_parametrization(network.items, "weight", shared)
 
 

@@ -1,8 +1,8 @@
 """Owns what a training run can be told. Never trains."""
 
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 
 class TrainingOptions(BaseModel):
@@ -67,6 +67,14 @@ class TrainingOptions(BaseModel):
         description="a column of what is known about the items, such as genres, with values apart "
         'by "|": each gets a row that is added to those of its items',
     )
+    item_dropout: float = Field(
+        default=0.0,
+        ge=0,
+        le=1,
+        description="share of the items that have the rows of their `item_features` alone, others "
+        "each time the table is read: where few events are of one item, its own row is learnt by "
+        "heart",
+    )
     precision: Literal["float32", "bfloat16"] = Field(
         default="float32", description="of the matrix products; weights and sums stay float32"
     )
@@ -84,6 +92,12 @@ class TrainingOptions(BaseModel):
     action_every: int = Field(
         default=1, ge=1, description="steps between two that have candidate rows and action loss"
     )
+
+    @model_validator(mode="after")
+    def _something_is_left(self) -> Self:
+        if self.item_dropout and self.item_features is None:
+            raise ValueError("item_dropout: needs item_features, which are what is left")
+        return self
 
     @property
     def identity(self) -> dict[str, object]:

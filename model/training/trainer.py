@@ -71,7 +71,7 @@ class Trainer:
             _copy(start, network, data)
         network.retrieval.prior.copy_(self._seen.log_shares())
         if options.item_features is not None:
-            share(network, data.items, options.item_features)
+            share(network, data.items, options.item_features, options.item_dropout)
         self.network = network.to(processes.device)
         self._objective = Objective(
             self.network,

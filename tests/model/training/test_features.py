@@ -49,6 +49,26 @@ def test_an_item_is_its_own_row_and_the_mean_of_its_features() -> None:
     assert torch.equal(shared(own), own + added)
 
 
+def test_while_training_some_items_have_their_features_alone() -> None:
+    shared = Shared([["a"]] * 1000, width=2, dropout=0.8)
+    with torch.no_grad():
+        shared.rows.fill_(1.0)
+    own = torch.ones(1000, 2)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        first, second = shared(own), shared(own)
+    assert torch.equal(first.unique(), torch.tensor([1.0, 2.0]))
+    assert torch.equal(first[:, 0], first[:, 1])  # a row goes as a whole
+    assert 150 < int((first[:, 0] == 2).sum()) < 250
+    assert not torch.equal(first, second)
+    assert torch.equal(shared.eval()(own), own + 1)
+
+
+def test_items_without_features_can_not_be_dropped() -> None:
+    with pytest.raises(ValueError, match="needs item_features"):
+        options(item_dropout=0.5)
+
+
 def test_the_sums_are_what_is_kept(tmp_path: Path) -> None:
     training = with_genres(tmp_path / "run")
     reports_of(training)
@@ -66,11 +86,12 @@ def test_the_sums_are_what_is_kept(tmp_path: Path) -> None:
 
 
 def test_a_stopped_run_continues_with_the_same_features(tmp_path: Path) -> None:
-    whole = with_genres(tmp_path / "whole", averaging=0.9)
+    more = {"averaging": 0.9, "item_dropout": 0.5}
+    whole = with_genres(tmp_path / "whole", **more)
     reports_of(whole)
-    parts = iter(with_genres(tmp_path / "parts", averaging=0.9).train(lambda _done, _total: None))
+    parts = iter(with_genres(tmp_path / "parts", **more).train(lambda _done, _total: None))
     next(parts)
-    resumed = with_genres(tmp_path / "parts", averaging=0.9)
+    resumed = with_genres(tmp_path / "parts", **more)
     assert resumed.epoch == 1
     reports_of(resumed)
     assert_same_parameters(whole, resumed)
