@@ -8,13 +8,10 @@ time.
 """
 
 import heapq
-from bisect import bisect_left, bisect_right
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import count
-from random import Random
-from typing import Final
 
 from service.batch import Batch, Bounds, Pace, Work
 from service.deadline import Deadline
@@ -22,9 +19,7 @@ from service.fair_queue import FairQueue
 from service.keys import ANONYMOUS
 from service.lateness import late_s
 from service.planning.costs import Costs
-
-_ALIKE_S: Final = 0.5
-"""Requests that came within so long of each other met a machine that was as uneven."""
+from service.planning.machine import Noise, Server
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,42 +99,6 @@ def saturate(costs: Costs, work: Work, clients: int, num_answers: int) -> Outcom
     return replica.outcome()
 
 
-class _Server:
-    """One thing after another; `left_s` of the first."""
-
-    def __init__(self) -> None:
-        self.left_s: float | None = None
-        self.busy_s = 0.0
-
-    def advance(self, seconds: float) -> None:
-        if self.left_s is not None:
-            self.left_s = max(0.0, self.left_s - seconds)
-            self.busy_s += seconds
-
-
-class _Noise:
-    """How uneven the machine is, as it was when it was measured, over and over.
-
-    Each request draws what one of those of about that time met. A moment that one request met is
-    not to last until the next was measured: as more come, more would meet it.
-    """
-
-    def __init__(self, costs: Costs, from_s: float) -> None:
-        self._samples, self._from_s, self._draw = costs.noise, from_s, Random(0)
-        self._times_s = [at_s for at_s, _, _ in costs.noise]
-
-    def at(self, now_s: float) -> tuple[float, float]:
-        """The engine's slowness, and milliseconds that the rest takes longer."""
-        times_s = self._times_s
-        at_s = (self._from_s + now_s) % (times_s[-1] or 1.0)
-        first = bisect_left(times_s, at_s - _ALIKE_S)
-        after = bisect_right(times_s, at_s + _ALIKE_S)
-        # Where nobody came for longer, the last before.
-        place = self._draw.randrange(min(first, max(after - 1, 0)), max(after, 1))
-        _, slowness, more_ms = self._samples[place]
-        return slowness, more_ms
-
-
 class _Replica:
     """The clock, both servers, and the queues before them."""
 
@@ -147,12 +106,12 @@ class _Replica:
         self._costs, self._budget_s = costs, budget_ms / 1000
         self._bounds = Bounds(encode_rows=costs.microbatch, num_rows=costs.batch_rows)
         self._pace, self._queue = Pace(), FairQueue[_Request]()
-        self._loop, self._engine = _Server(), _Server()
+        self._loop, self._engine = Server(), Server()
         self._loop_queue: deque[tuple[float, Callable[[], None]]] = deque()
         self._steps = self._batches()
         self._free_s = 0.0
         self._timers: list[tuple[float, int, Callable[[], None]]] = []
-        self._order, self._noise = count(), _Noise(costs, noise_from_s)
+        self._order, self._noise = count(), Noise(costs, noise_from_s)
         self._num_batches = self._num_batched = self._num_refused = self._num_cut = 0
         self.now_s = 0.0
         self.latencies_ms: list[float] = []
