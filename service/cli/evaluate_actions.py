@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from model.spread import Spread
 from service.cli.data import open_interactions
 from service.cli.output import Output, machine_line, print_json, print_table, progress, say, where
 
@@ -15,7 +16,9 @@ if TYPE_CHECKING:
 
 
 def evaluate_actions(
-    checkpoint: Annotated[Path, typer.Argument(help="checkpoint folder")],
+    checkpoints: Annotated[
+        list[Path], typer.Argument(help="checkpoint folder; several give their mean and spread")
+    ],
     data: Annotated[str, typer.Option(help="what it was trained on: a file, or a public set")],
     num_targets: Annotated[
         int, typer.Option(min=1, help="last events of each user to predict the action of")
@@ -38,23 +41,25 @@ def evaluate_actions(
     keep_freed_memory()
     if threads:
         torch.set_num_threads(threads)
-    loaded = load(checkpoint)
+    loaded = [load(folder) for folder in checkpoints]
     interactions = open_interactions(data)
+    results = []
     with progress() as bar:
         task = bar.add_task("")
-        found = contest(
-            loaded,
-            interactions,
-            num_targets,
-            lambda what, done, total: bar.update(
-                task, description=what, completed=done, total=total
-            ),
-        )
-    result = _result(loaded, Path(data).name, num_targets, found)
+        for checkpoint in loaded:
+            found = contest(
+                checkpoint,
+                interactions,
+                num_targets,
+                lambda what, done, total: bar.update(
+                    task, description=what, completed=done, total=total
+                ),
+            )
+            results.append(_result(checkpoint, Path(data).name, num_targets, found))
     if output == "json":
-        print_json(result)
+        print_json(results[0] if len(results) == 1 else {"runs": results})
     else:
-        _print(result)
+        _print(results)
 
 
 def _result(
@@ -72,38 +77,63 @@ def _result(
     )
 
 
-def _print(result: dict[str, Any]) -> None:
-    contenders = result["contenders"]
-    say(
-        f"{result['checkpoint']} on {result['data']}: {result['num_training']} training, "
-        f"{result['num_validation']} validation events; {result['num_test']} test events of "
-        f"{result['num_users']} users"
-    )
+def _print(results: list[dict[str, Any]]) -> None:
+    """One with its gaps' standard errors, several with what they differ by."""
+    for result in results:
+        say(
+            f"{result['checkpoint']} on {result['data']}: {result['num_training']} training, "
+            f"{result['num_validation']} validation events; {result['num_test']} test events of "
+            f"{result['num_users']} users"
+        )
+    among = f"; mean ± sd of {len(results)} checkpoints" if len(results) > 1 else ""
+    by_name = {
+        name: [result["contenders"][name] for result in results]
+        for name in results[0]["contenders"]
+    }
     print_table(
-        "cross-entropy of the next event's action, nats",
+        f"cross-entropy of the next event's action, nats{among}",
         ["", "", "candidate row is ahead by"],
         [
-            [name, f"{each['quality']['cross_entropy']:.4f}", _gap(each["entropy_gap"])]
-            for name, each in contenders.items()
+            [
+                name,
+                _figure([each["quality"]["cross_entropy"] for each in found]),
+                _gap([each["entropy_gap"] for each in found]),
+            ]
+            for name, found in by_name.items()
         ],
     )
-    for action in next(iter(contenders.values()))["auc_gaps"]:
+    for action in next(iter(by_name.values()))[0]["auc_gaps"]:
         print_table(
-            action,
+            f"{action}{among}",
             ["", "AUC", "candidate row is ahead by", "calibration error", "uncalibrated"],
-            [_row(name, each, action) for name, each in contenders.items()],
+            [_row(name, found, action) for name, found in by_name.items()],
         )
     say(machine_line())
 
 
-def _row(name: str, contender: dict[str, Any], action: str) -> list[str]:
-    found = contender["quality"]["actions"][action]
-    before = contender["uncalibrated"]["actions"][action]["calibration_error"]
-    auc = "-" if found["auc"] is None else f"{found['auc']:.4f}"
-    gap = _gap(contender["auc_gaps"][action])
-    return [name, auc, gap, f"{found['calibration_error']:.4f}", f"{before:.4f}"]
+def _row(name: str, found: list[dict[str, Any]], action: str) -> list[str]:
+    after, before = (
+        [each[which]["actions"][action] for each in found] for which in ("quality", "uncalibrated")
+    )
+    return [
+        name,
+        _figure([each["auc"] for each in after]),
+        _gap([each["auc_gaps"][action] for each in found]),
+        _figure([each["calibration_error"] for each in after]),
+        _figure([each["calibration_error"] for each in before]),
+    ]
 
 
-def _gap(found: dict[str, float] | None) -> str:
-    """With its standard error; of the candidate row itself there is none."""
-    return f"{found['value']:+.4f} ± {found['error']:.4f}" if found and found["error"] else ""
+def _figure(values: list[float | None]) -> str:
+    known = [value for value in values if value is not None]
+    return str(Spread.of(known)) if len(known) == len(values) else "-"
+
+
+def _gap(found: list[dict[str, float] | None]) -> str:
+    """Of the candidate row itself there is none."""
+    known = [each for each in found if each and each["error"]]
+    if len(known) < len(found):
+        return ""
+    if len(known) > 1:
+        return str(Spread.of([each["value"] for each in known]))
+    return f"{known[0]['value']:+.4f} ± {known[0]['error']:.4f}"

@@ -8,6 +8,7 @@ import torch
 from typer.testing import CliRunner, Result
 
 from model.checkpoint import load
+from model.spread import Spread
 from service.cli.main import app
 from tests.model.training.data import archive_of, cycling_users
 
@@ -101,3 +102,20 @@ def test_contenders_are_compared(trained: Path, ratings: Path) -> None:
     text = run("evaluate-actions", trained, "--data", ratings).stdout
     for words in ("late head", "item mean", "ahead by", "positive", "AUC", "±"):
         assert words in text
+
+
+def test_several_checkpoints_are_compared_by_their_mean_and_spread(
+    trained: Path, ratings: Path, tmp_path: Path
+) -> None:
+    other = trained_on(ratings, tmp_path, "--seed", "1")
+    asked = ["evaluate-actions", trained, other, "--data", ratings]
+    first, second = (
+        run_of["contenders"]["late head"]
+        for run_of in json.loads(run(*asked, "--output", "json").stdout)["runs"]
+    )
+    text = run(*asked).stdout
+    assert "mean ± sd of 2 checkpoints" in text
+    nats = [each["quality"]["cross_entropy"] for each in (first, second)]
+    gaps = [each["entropy_gap"]["value"] for each in (first, second)]
+    for found in (nats, gaps):
+        assert str(Spread.of(found)) in text
