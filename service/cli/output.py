@@ -51,7 +51,11 @@ def print_json(result: dict[str, Any]) -> None:
 
 
 def print_table(title: str, columns: list[str], rows: list[list[str]]) -> None:
-    Console().print(table(title, columns, rows))
+    """As wide as the terminal, or as it needs where there is none."""
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=_FILE_WIDTH)
+    console.print(table(title, columns, rows))
 
 
 def table(title: str, columns: list[str], rows: list[list[str]]) -> Table:
