@@ -8,6 +8,7 @@ import typer
 
 from model.spread import Spread
 from service.cli.data import open_interactions
+from service.cli.flags import FlagError
 from service.cli.output import Output, machine_line, print_json, print_table, progress, say, where
 
 if TYPE_CHECKING:
@@ -42,6 +43,8 @@ def evaluate_actions(
     if threads:
         torch.set_num_threads(threads)
     loaded = [load(folder) for folder in checkpoints]
+    if len({checkpoint.config.actions for checkpoint in loaded}) > 1:
+        raise FlagError("the checkpoints predict different actions; give those of one recipe")
     interactions = open_interactions(data)
     results = []
     with progress() as bar:

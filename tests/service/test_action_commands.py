@@ -119,3 +119,6 @@ def test_several_checkpoints_are_compared_by_their_mean_and_spread(
     gaps = [each["entropy_gap"]["value"] for each in (first, second)]
     for found in (nats, gaps):
         assert str(Spread.of(found)) in text
+    none = trained_on(ratings, tmp_path / "none", "--action-weight", "0")
+    done = run("evaluate-actions", trained, none, "--data", ratings)
+    assert "predict different actions" in done.stderr
