@@ -96,9 +96,10 @@ def _parts(report: "Report") -> "list[Table | str]":
 
 def _law(name: str, law: "PowerLaw") -> str:
     residuals = ", ".join(f"{each:+.1%}" for each in law.residuals)
-    verdict = "it bends down there" if law.bends else "it does not bend down there"
+    first, last = law.exponents
+    verdict = "it bends down" if law.bends else "it does not bend down"
     return (
         f"quality = {law.factor:.3g} * {name} ** {law.exponent:.3f}, fitted to the "
         f"{law.num_fitted} smallest (scatter {law.scatter:.1%}); the largest are off by "
-        f"{residuals}: {verdict}"
+        f"{residuals}. Over all sizes {verdict}: the exponent goes from {first:.3f} to {last:.3f}"
     )

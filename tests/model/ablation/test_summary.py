@@ -55,7 +55,17 @@ def test_a_power_law_is_found() -> None:
     assert law.exponent == pytest.approx(0.08)
     assert law.residuals == pytest.approx([0, 0], abs=1e-9)
     assert law.at(1e10) == pytest.approx(0.02 * 1e10**0.08)
+    assert law.exponents == pytest.approx((0.08, 0.08))
     assert not law.bends
+
+
+def test_a_curve_that_bends_everywhere_is_no_law_with_much_scatter() -> None:
+    law = fit(SIZES, [0.02 * size ** (0.5 - 0.008 * math.log(size)) for size in SIZES])
+    assert law
+    assert law.bends
+    first, last = law.exponents
+    assert first == pytest.approx(0.5 - 0.016 * math.log(SIZES[0]))
+    assert last == pytest.approx(0.5 - 0.016 * math.log(SIZES[-1]))
 
 
 @pytest.mark.parametrize(("shares", "bends"), [((0.95, 0.9), True), ((0.95, 1.0), False)])
