@@ -6,7 +6,6 @@ Never touched by import: `begin` lets it be built, `stop` takes it down in order
 import asyncio
 import contextlib
 import os
-import sys
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,6 +21,7 @@ from service.configuration import mask_url
 from service.embedded import EmbeddedUnavailable, EmbeddedValkey
 from service.errors import CheckpointRefused, NotReady, ReloadRunning
 from service.in_flight import InFlight
+from service.interpreter import switch_soon
 from service.lifecycle import Lifecycle, Phase
 from service.metrics import Metrics
 from service.recommender import Recommender
@@ -38,11 +38,6 @@ if TYPE_CHECKING:
 
 _log = structlog.get_logger("mfalcon.runtime")
 _NUM_SAMPLE_ITEMS = 500
-
-_SWITCH_S = 0.00005
-"""How long the event loop may keep the interpreter from the engine thread, which asks for it after
-each of its operations. By default it is a hundred times as long, half a batch: a loop that is busy
-refusing would leave the engine standing still."""
 
 
 class Runtime:
@@ -82,7 +77,7 @@ class Runtime:
         self.lifecycle.enter(Phase.LOADING)
         keep_freed_memory()
         torch.set_num_threads(settings.threads or num_engine_threads())
-        sys.setswitchinterval(_SWITCH_S)
+        switch_soon()
         self._shared = Shared(
             settings=settings,
             metrics=self.metrics,
