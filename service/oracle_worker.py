@@ -23,7 +23,9 @@ def main() -> None:
     os.nice(_LOWEST_PRIORITY)
     torch.set_num_threads(1)
     checkpoint = load(Path(sys.argv[1]))
-    _say({"fingerprint": checkpoint.digests().fingerprint.hex()})
+    fingerprint = checkpoint.digests().fingerprint.hex()
+    checkpoint.network.double()  # its own rounding would be taken for the service's
+    _say({"fingerprint": fingerprint})
     for line in sys.stdin:
         _say(_answer(checkpoint, json.loads(line)))
 

@@ -1,8 +1,9 @@
 """Owns the oracle: the plain full forward that defines a right answer.
 
-Never caches rows, batches or skips: one user, one candidate, float32, every row of every layer. It
-shares parameters and `HSTULayer.project`/`output` with the serving path and nothing else, so that
-an error there cannot hide here.
+Never caches rows, batches or skips: one user, one candidate, every row of every layer, in its
+network's precision. `mfalcon verify` and the shadow give it one of float64, so that what differs is
+the rounding of the serving path alone. It shares parameters and `HSTULayer.project`/`output` with
+the serving path and nothing else, so that an error there cannot hide here.
 """
 
 import math

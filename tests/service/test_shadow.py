@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from copy import deepcopy
 from pathlib import Path
 
 import pytest
@@ -215,3 +216,12 @@ async def test_an_oracle_that_ends_is_started_again(folder: Path, checkpoint: Ch
     after, _ = await oracle.score(history, NOW_S, [1, 2])
     await oracle.close()
     assert after.tolist() == before.tolist()
+
+
+async def test_the_oracle_rounds_its_answers_alone(folder: Path, checkpoint: Checkpoint) -> None:
+    oracle = OracleProcess(folder, checkpoint.digests().fingerprint)
+    history = history_of(checkpoint, make_events(3))
+    retrieval, _ = await oracle.score(history, NOW_S, [1, 2])
+    await oracle.close()
+    exact = Oracle(deepcopy(checkpoint.network).double(), history, NOW_S)
+    assert retrieval.tolist() == [float(exact.score(item).retrieval.float()) for item in (1, 2)]
