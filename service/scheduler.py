@@ -30,6 +30,9 @@ _NICENESS: Final = 5
 """Of the engine thread, where threads have a priority of their own. Where cores are short, answers
 and refusals are to leave while it works: each takes little, and each is waited for."""
 
+_LAST_S: Final = 0.5
+"""Of a thread that has ended its work, until it is gone."""
+
 T = TypeVar("T")
 
 
@@ -152,11 +155,12 @@ class EngineThread:
             return self._queue.remove(place)
 
     async def close(self) -> None:
-        """Finish what is queued, then stop."""
+        """Finish what is queued, then stop. By then the thread is gone, or it hangs."""
         with self._wake:
             self._closing = True
             self._wake.notify()
         await asyncio.to_thread(self._ended.wait)
+        await asyncio.to_thread(self._thread.join, _LAST_S)
 
     def give_up(self) -> None:
         """It hangs. Whoever waits for it is told so; whatever it may come back with is late."""
