@@ -21,7 +21,7 @@ from service.configuration import mask_url
 from service.embedded import EmbeddedUnavailable, EmbeddedValkey
 from service.errors import CheckpointRefused, NotReady, ReloadRunning
 from service.in_flight import InFlight
-from service.interpreter import switch_soon
+from service.interpreter import Interpreter
 from service.lifecycle import Lifecycle, Phase
 from service.metrics import Metrics
 from service.recommender import Recommender
@@ -44,7 +44,7 @@ class Runtime:
     def __init__(self, settings: Settings, tracing: "Tracing | None" = None) -> None:
         self.settings, self.metrics, self._tracing = settings, Metrics(), tracing
         self.lifecycle, self.in_flight = Lifecycle(), InFlight()
-        self._watch = StoreWatch(self.metrics)
+        self._watch, self._interpreter = StoreWatch(self.metrics), Interpreter()
         self._status = StatusLine(self.metrics.registry, settings.status_every_s)
         self._embedded: EmbeddedValkey | None = None
         self._shared: Shared | None = None
@@ -77,7 +77,7 @@ class Runtime:
         self.lifecycle.enter(Phase.LOADING)
         keep_freed_memory()
         torch.set_num_threads(settings.threads or num_engine_threads())
-        switch_soon()
+        self._interpreter.begin()
         self._shared = Shared(
             settings=settings,
             metrics=self.metrics,
@@ -178,6 +178,7 @@ class Runtime:
         if self._tracing is not None:
             await self._tracing.close()
         collector.restore()
+        self._interpreter.end()
         self.lifecycle.enter(Phase.STOPPED)
 
     @property
