@@ -15,6 +15,7 @@ _SHORT_S: Final = 0.00001
 _LONG_S: Final = 0.001
 _ON_TIME_S: Final = 0.0003
 _LATE_S: Final = 0.0006
+"""On average: the clock of uvloop counts whole milliseconds."""
 _EVERY_S: Final = 0.01
 _WEIGHT: Final = 0.1
 """Of the newest timer in how late they are."""
@@ -33,8 +34,7 @@ class Interpreter:
     """That of this process, from `begin` to `end`."""
 
     def __init__(self) -> None:
-        self._late_s = 0.0
-        self._before_s = sys.getswitchinterval()
+        self._late_s, self._before_s = 0.0, 0.0
         self._timer: asyncio.TimerHandle | None = None
 
     def begin(self) -> None:
@@ -44,6 +44,7 @@ class Interpreter:
         Whoever waits for the interpreter asks for it when a timer ends, and Linux lets a timer end
         50 us late, five times as long as the interpreter may be kept at least.
         """
+        self._before_s = sys.getswitchinterval()
         sys.setswitchinterval(_SHORT_S)
         if sys.platform == "linux":
             ctypes.CDLL(None).prctl(_PR_SET_TIMERSLACK, _TIMER_SLACK_NS, 0, 0, 0)
