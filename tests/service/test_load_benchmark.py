@@ -18,7 +18,7 @@ from model.engine.oracle import Oracle
 from service.benchmark.load import bare_app
 from service.benchmark.load.bare_app import Bare
 from service.benchmark.load.figures import figures, percentile
-from service.benchmark.load.overload import beside_of, flood_of, ratios_of
+from service.benchmark.load.floods import beside_of, flood_of, ratios_of
 from service.benchmark.load.processes import made_up_checkpoint, mfalcon
 from service.benchmark.load.recompute_app import create_app
 from service.benchmark.load.recompute_forward import full_forward
@@ -255,14 +255,15 @@ def test_a_flood_is_counted_by_what_became_of_its_requests() -> None:
         "num_offered": 10,
         "elapsed_s": 2.0,
     }
-    flood = flood_of(5.0, load, resident_bytes=100)
+    flood = flood_of(5.0, 3.0, load, resident_bytes=100, beside=None)
     assert (flood.offered_per_s, flood.answered_per_s) == (5.0, 1.5)
     assert (flood.answered_share, flood.whole_share) == (3 / 7, 3 / 5)
     assert (flood.num_refused, flood.num_failed, flood.refused_p99_ms) == (3, 1, 8.0)
     beside = beside_of(load, {"refused_ms": [3.0, 4.0]})
     assert (beside.answered_per_s, beside.refused_p99_ms) == (1.5, 4.0)
     worst = replace(flood, answered_per_s=1.2, resident_bytes=110, beside=beside)
-    ratios = ratios_of(3.0, [flood, replace(flood, beside=beside), worst])
+    assert flood.share == 0.5
+    ratios = ratios_of([flood, replace(flood, beside=beside), worst])
     assert ratios == {
         "answered_below": 3 / 7,
         "whole_below": 3 / 5,
@@ -289,6 +290,7 @@ def test_a_service_is_flooded(monkeypatch: pytest.MonkeyPatch, folder: Path, giv
     assert [flood["times_peak"] for flood in result["floods"]] == [0.7, 2.0]
     for flood in result["floods"]:
         assert flood["offered_per_s"] > 0
+        assert flood["peak_per_s"] > 0
         assert flood["resident_bytes"] > 1 << 20
     below, over = result["floods"]
     assert below["beside"] is None

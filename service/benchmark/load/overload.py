@@ -3,13 +3,17 @@
 First the most that the service answers, then Poisson arrivals at a share and at multiples of that,
 whatever comes of them. Never waits for answers before it sends, so that waiting is seen.
 
+A machine is not as fast in one minute as in another, so what a flood leaves is a share of what
+clients that wait were answered right before it and right after.
+
 Client and service share a machine, so a flood takes from the service what it takes to be sent,
 whoever refuses it. How much is measured beside: the most that the service answers while a flood of
 the same rate goes to a process that does nothing but refuse.
 """
 
 import re
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -18,11 +22,19 @@ import httpx
 
 from model.checkpoint import load
 from model.config import HSTUConfig
-from service.benchmark.load.figures import percentile
+from service.benchmark.load.floods import (
+    Beside,
+    Flood,
+    beside_of,
+    flood_of,
+    in_time_per_s,
+    ratios_of,
+)
 from service.benchmark.load.processes import client_of, made_up_checkpoint, mfalcon, refuser
 from service.benchmark.load.setting import Setting
 from service.benchmark.shapes import Shape
 from service.benchmark.timing import OnTurn
+from service.benchmark.worker import Worker
 
 BELOW = 0.7
 """Of the most that is answered: what a service is planned for."""
@@ -37,34 +49,10 @@ _RESIDENT = re.compile(r"^process_resident_memory_bytes (\S+)$", re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True)
-class Beside:
-    """What became of a closed load, and of a flood that was refused elsewhere meanwhile."""
-
-    answered_per_s: float  # within the budget
-    refused_p99_ms: float
-
-
-@dataclass(frozen=True, slots=True)
-class Flood:
-    """What became of one open load."""
-
-    times_peak: float
-    offered_per_s: float
-    answered_per_s: float  # within the budget, cut short or not
-    answered_share: float  # of the requests that were not refused
-    whole_share: float  # with every candidate scored, of the answers
-    num_refused: int  # 429
-    num_failed: int  # other statuses
-    refused_p99_ms: float | None
-    resident_bytes: int  # of the service's process afterwards
-    beside: Beside | None = None  # None: not beyond the peak
-
-
-@dataclass(frozen=True, slots=True)
 class Overload:
     shape: Shape
     setting: Setting
-    peak_per_s: float  # answered within the budget, the most of the closed loads
+    peak_per_s: float  # answered within the budget, the most of the first closed loads
     floods: list[Flood]
     ratios: dict[str, float | None]
 
@@ -101,78 +89,56 @@ def _measure(
         refuser() as other_port,
         client_of(other_port, folder, setting.plan(shape, config)) as other,
     ):
-        num_turns = 2 + len(CLIENTS) + 2 * len(times)
+        num_turns, turns = 3 + len(CLIENTS) + 3 * len(times), count()
+        loads = _Loads(client, other, setting, lambda who: on_turn(who, next(turns), num_turns))
         peak_per_s, best = 0.0, CLIENTS[0]
-        turns, short_s = count(), min(setting.turn_s, SHORT_S)
         for clients in (CLIENTS[0], *CLIENTS):
-            on_turn(f"{clients} clients", next(turns), num_turns)
-            load = client.ask({"do": "closed", "clients": clients, "seconds": short_s})
-            peak_per_s, best = max((peak_per_s, best), (_in_time_per_s(load), clients))
+            peak_per_s, best = max((peak_per_s, best), (loads.wait(clients), clients))
         if not peak_per_s:
             raise RuntimeError("no request was answered within the budget; raise --budget-ms")
-        floods = []
+        floods, before_per_s = [], peak_per_s
         for multiple in (BELOW, *times):
-            on_turn(f"{multiple:g} x", next(turns), num_turns)
-            flood = {"do": "open", "rate": multiple * peak_per_s, "seconds": setting.turn_s}
-            found = flood_of(multiple, client.ask(flood), _resident_bytes(port))
-            if multiple > 1:
-                on_turn(f"{multiple:g} x, refused elsewhere", next(turns), num_turns)
-                other.tell(flood | {"seconds": short_s})
-                load = client.ask({"do": "closed", "clients": best, "seconds": short_s})
-                found = replace(found, beside=beside_of(load, other.answer()))
-            floods.append(found)
-    return Overload(shape, setting, peak_per_s, floods, ratios_of(peak_per_s, floods))
+            rate = multiple * peak_per_s
+            load = loads.flood(f"{multiple:g} x", rate)
+            resident_bytes = _resident_bytes(port)
+            beside = loads.beside(f"{multiple:g} x", rate, best) if multiple > 1 else None
+            after_per_s = loads.wait(best)
+            around_per_s = (before_per_s + after_per_s) / 2
+            floods.append(flood_of(multiple, around_per_s, load, resident_bytes, beside))
+            before_per_s = after_per_s
+    return Overload(shape, setting, peak_per_s, floods, ratios_of(floods))
 
 
-def flood_of(multiple: float, load: dict[str, Any], resident_bytes: int) -> Flood:
-    """From what the client said."""
-    num_whole, refused_ms = len(load["latencies_ms"]), load["refused_ms"]
-    num_within = _num_in_time(load)
-    num_answers = num_whole + load["num_cut"]
-    return Flood(
-        times_peak=multiple,
-        offered_per_s=load["num_offered"] / load["elapsed_s"],
-        answered_per_s=num_within / load["elapsed_s"],
-        answered_share=num_within / max(load["num_offered"] - len(refused_ms), 1),
-        whole_share=num_whole / max(num_answers, 1),
-        num_refused=len(refused_ms),
-        num_failed=load["num_failed"] - len(refused_ms),
-        refused_p99_ms=percentile(refused_ms, 99) if refused_ms else None,
-        resident_bytes=resident_bytes,
-    )
+class _Loads:
+    """What a service is asked, and a process that refuses; a turn each."""
 
+    def __init__(
+        self, client: Worker, other: Worker, setting: Setting, turn: Callable[[str], None]
+    ) -> None:
+        self._client, self._other, self._turn = client, other, turn
+        self._flood_s, self._short_s = setting.turn_s, min(setting.turn_s, SHORT_S)
 
-def beside_of(load: dict[str, Any], refused: dict[str, Any]) -> Beside:
-    """From what the clients of both said."""
-    refused_p99_ms = percentile(refused["refused_ms"], 99)
-    return Beside(answered_per_s=_in_time_per_s(load), refused_p99_ms=refused_p99_ms)
+    def wait(self, clients: int) -> float:
+        """What clients that wait are answered in time, a second."""
+        self._turn(f"{clients} clients")
+        return in_time_per_s(self._client.ask(self._waiting(clients)))
 
+    def flood(self, name: str, rate: float) -> dict[str, Any]:
+        self._turn(name)
+        load: dict[str, Any] = self._client.ask(self._flooding(rate, self._flood_s))
+        return load
 
-def _in_time_per_s(load: dict[str, Any]) -> float:
-    return _num_in_time(load) / float(load["elapsed_s"])
+    def beside(self, name: str, rate: float, clients: int) -> Beside:
+        self._turn(f"{name}, refused elsewhere")
+        self._other.tell(self._flooding(rate, self._short_s))
+        load = self._client.ask(self._waiting(clients))
+        return beside_of(load, self._other.answer())
 
+    def _waiting(self, clients: int) -> dict[str, Any]:
+        return {"do": "closed", "clients": clients, "seconds": self._short_s}
 
-def _num_in_time(load: dict[str, Any]) -> int:
-    """Answers within the budget, cut short or not."""
-    return int(load["num_within"] + load["num_cut_within"])
-
-
-def ratios_of(peak_per_s: float, floods: list[Flood]) -> dict[str, float | None]:
-    """The named figures; the first flood is the one below the peak."""
-    below, *over = floods
-    refused = [flood.refused_p99_ms for flood in over if flood.refused_p99_ms is not None]
-    besides = [(flood.answered_per_s, flood.beside) for flood in over if flood.beside is not None]
-    return {
-        "answered_below": below.answered_share,
-        "whole_below": below.whole_share,
-        "overload_over_peak": min((f.answered_per_s for f in over), default=0.0) / peak_per_s,
-        "overload_over_elsewhere": min(
-            (per_s / beside.answered_per_s for per_s, beside in besides), default=None
-        ),
-        "refused_p99_ms": max(refused, default=None),
-        "refused_elsewhere_p99_ms": max((b.refused_p99_ms for _, b in besides), default=None),
-        "resident_growth": max(flood.resident_bytes for flood in floods) / below.resident_bytes,
-    }
+    def _flooding(self, rate: float, seconds: float) -> dict[str, Any]:
+        return {"do": "open", "rate": rate, "seconds": seconds}
 
 
 def _resident_bytes(port: int) -> int:

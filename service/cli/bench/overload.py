@@ -46,8 +46,9 @@ def overload(
     """Measure `mfalcon serve` under requests that do not wait for its answers.
 
     The peak is what 1 to 8 clients that wait are answered within the budget, at most. Then requests
-    come at random times, at 70% of that rate and at multiples of it: what is answered in time, and
-    what is refused. What a flood takes from this machine whoever refuses it is measured beside.
+    come at random times, at 70% of that rate and at multiples of it: what is answered in time, as a
+    share of what those clients are answered before and after, and what is refused. What a flood
+    takes from this machine whoever refuses it is measured beside.
     """
     from service.benchmark.load.overload import measure_overload
     from service.benchmark.load.setting import Setting
@@ -84,7 +85,7 @@ def _print(found: "Overload") -> None:
         [
             f"{flood.times_peak:g} x",
             f"{flood.offered_per_s:.0f}",
-            f"{flood.answered_per_s / found.peak_per_s:.2f}",
+            f"{flood.share:.2f}",
             f"{flood.answered_per_s / flood.beside.answered_per_s:.2f}" if flood.beside else "-",
             f"{flood.answered_share:.1%}",
             f"{flood.whole_share:.1%}",
@@ -98,9 +99,10 @@ def _print(found: "Overload") -> None:
     print_table(
         f"{sizes.name}: {sizes.num_events} events, {sizes.num_candidates} candidates, budget "
         f"{setting.budget_ms:g} ms; Poisson arrivals at multiples of the {found.peak_per_s:.0f} "
-        f"requests/s that waiting clients are answered in time, {setting.turn_s:g} s each (rest: "
-        "of what these are answered while another process refuses the flood; in time: of what is "
-        "not refused; whole: of the answers; p99: of refusals)",
+        f"requests/s that waiting clients are answered in time, {setting.turn_s:g} s each (peak: "
+        "of what these are answered before and after; rest: of what they are while another process "
+        "refuses the flood; in time: of what is not refused; whole: of the answers; p99: of "
+        "refusals)",
         ["", *_COLUMNS],
         rows,
     )
