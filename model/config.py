@@ -51,12 +51,16 @@ class Window(_Frozen):
     def strict(self) -> bool:
         return self.keep == self.capacity
 
+    @property
+    def step(self) -> int:
+        """Events from one rebuild to the next."""
+        return self.capacity + 1 - self.keep
+
     def start(self, num_events: int) -> int:
         """Index of the first event in the window of a history of `num_events` events."""
         if num_events <= self.capacity:
             return 0
-        step = self.capacity + 1 - self.keep
-        return step * -(-(num_events - self.capacity) // step)
+        return self.step * -(-(num_events - self.capacity) // self.step)
 
 
 class TimeBucketing(_Frozen):

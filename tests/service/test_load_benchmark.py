@@ -136,6 +136,11 @@ def test_users_are_the_same_for_every_contender() -> None:
     assert mine[0].history != mine[1].history
 
 
+def test_users_begin_at_all_places_of_their_windows() -> None:
+    users = visitors(replace(PLAN, num_users=4, num_phases=8))
+    assert [len(user.history) - PLAN.num_events for user in users] == [0, 2, 4, 6]
+
+
 def test_figures_are_medians_of_rounds() -> None:
     def load(latencies_ms: list[float], elapsed_s: float, num_within: int) -> dict[str, Any]:
         return {

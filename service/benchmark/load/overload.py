@@ -4,7 +4,8 @@ First the most that the service answers, then Poisson arrivals at a share and at
 whatever comes of them. Never waits for answers before it sends, so that waiting is seen.
 
 A machine is not as fast in one minute as in another, so what a flood leaves is a share of what
-clients that wait were answered right before it and right after.
+clients that wait were answered right before it and right after. Users are at all places of their
+windows at any time, or these would be rebuilt for all of them at once, in one turn or another.
 
 Client and service share a machine, so a flood takes from the service what it takes to be sent,
 whoever refuses it. How much is measured beside: the most that the service answers while a flood of
@@ -13,7 +14,7 @@ the same rate goes to a process that does nothing but refuse.
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -83,11 +84,12 @@ def _measure(
     times: list[float],
     on_turn: OnTurn,
 ) -> Overload:
+    plan = replace(setting.plan(shape, config), num_phases=config.window.step)
     with (
         mfalcon(folder, setting.flags(shape, config)) as port,
-        client_of(port, folder, setting.plan(shape, config)) as client,
+        client_of(port, folder, plan) as client,
         refuser() as other_port,
-        client_of(other_port, folder, setting.plan(shape, config)) as other,
+        client_of(other_port, folder, plan) as other,
     ):
         num_turns, turns = 3 + len(CLIENTS) + 3 * len(times), count()
         loads = _Loads(client, other, setting, lambda who: on_turn(who, next(turns), num_turns))

@@ -26,12 +26,15 @@ class Plan:
     """What the users are like."""
 
     num_users: int
-    num_events: int  # before the first request
+    num_events: int  # before the first request, at least
     num_candidates: int
     num_items: int
     num_actions: int
     budget_ms: float
     seed: int
+    num_phases: int = 1
+    """Users begin with none to this many less one events more, spread evenly. Without that their
+    windows are rebuilt all at once, and what a request takes depends on when it is sent."""
 
     def as_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -44,7 +47,8 @@ class Visitor:
         self.user_id = f"user-{place}"
         self._plan, self._rng = plan, Random(f"{plan.seed}:{place}")
         self._now_s = _START_S
-        self.history = [self.next_event() for _ in range(plan.num_events)]
+        num_more = place * plan.num_phases // plan.num_users
+        self.history = [self.next_event() for _ in range(plan.num_events + num_more)]
         self.candidates = self._rng.sample(range(plan.num_items), plan.num_candidates)
 
     def next_event(self) -> Happened:
