@@ -3,6 +3,9 @@
 Owns the list of subcommands, each in a file of its own.
 """
 
+import signal
+import sys
+
 import typer
 
 from loadtests.cli.faults import faults
@@ -25,4 +28,6 @@ app.command()(report)
 app.command()(suite)
 
 if __name__ == "__main__":
+    # As by Ctrl-C: with the servers that were started.
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     app()

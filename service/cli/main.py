@@ -1,10 +1,12 @@
 """Owns the `mfalcon` program: its commands, and turning known failures into exit codes.
 
-Exit codes: 0 fine, 1 the command's own check failed, 2 a wrong setting, flag or input.
+Exit codes: 0 fine, 1 the command's own check failed, 2 a wrong setting, flag or input, 143 ended by
+SIGTERM.
 """
 
 import functools
-from typing import Any
+import signal
+from typing import Any, NoReturn
 
 import typer
 
@@ -90,4 +92,11 @@ app.add_typer(bench_app, name="bench")
 
 def main() -> None:
     """Run the program."""
+    signal.signal(signal.SIGTERM, _end)
     app()
+
+
+def _end(number: int, _: object) -> NoReturn:
+    """As by Ctrl-C: with whatever the command started, and has to remove. A service that takes
+    requests ends in another way (`service.server`)."""
+    raise SystemExit(128 + number)

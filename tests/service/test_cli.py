@@ -1,10 +1,14 @@
 """The command line: exit codes, what is named when something is wrong, JSON for programs."""
 
 import json
+import signal
 import socket
+import subprocess
 import sys
+import time
 from pathlib import Path
 
+import psutil
 import pytest
 from typer.testing import CliRunner
 
@@ -12,6 +16,7 @@ from service.cli.main import app, main
 from service.settings import Settings
 from service.verification.run import Finding
 
+NO_HANG_S = 60.0
 MACHINE = {"machine", "python", "torch", "commit"}
 
 
@@ -19,6 +24,7 @@ def run_main(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
     """The exit code of `mfalcon`, in this process, on a wide terminal."""
     monkeypatch.setenv("COLUMNS", "1000")
     monkeypatch.setattr(sys, "argv", ["mfalcon", *arguments])
+    monkeypatch.setattr(signal, "signal", lambda *_: None)  # this process is the tests'
     with pytest.raises(SystemExit) as raised:
         main()
     assert isinstance(raised.value.code, int)
@@ -72,6 +78,24 @@ def test_serve_has_a_flag_for_every_setting() -> None:
     for name, field in Settings.model_fields.items():
         assert f"--{name.replace('_', '-')} " in text
         assert str(field.default) in text
+
+
+def test_what_a_command_started_ends_with_it(folder: Path) -> None:
+    arguments = ["bench", "overload", "--checkpoint", str(folder), "--seconds", "20"]
+    command = subprocess.Popen(
+        [sys.executable, "-m", "service", *arguments],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    begun: list[psutil.Process] = []
+    give_up_s = time.monotonic() + NO_HANG_S
+    while not begun and time.monotonic() < give_up_s:
+        time.sleep(0.05)
+        begun = psutil.Process(command.pid).children(recursive=True)
+    command.terminate()
+    assert command.wait(NO_HANG_S) == 128 + signal.SIGTERM
+    assert begun
+    assert psutil.wait_procs(begun, NO_HANG_S)[1] == []
 
 
 def test_verify_names_a_damaged_checkpoint(

@@ -33,7 +33,7 @@ _LOG_BYTES = 2000
 def made_up_checkpoint(shape: Shape, seed: int) -> Iterator[Path]:
     """A folder with random weights: speed does not depend on them, and scores must agree for any.
 
-    The window holds twice the shape's events: it does not move during a benchmark.
+    The window holds twice the shape's events: in turns of seconds it does not move.
     """
     torch.manual_seed(seed)
     network = HSTU(shape.config())
