@@ -37,6 +37,7 @@ class Effect:
     """Of one dtype, against a state that was never stored."""
 
     largest_difference: float  # of a retrieval logit
+    largest_share: float  # that, of the largest logit of all users; what is bounded (exactness.py)
     mean_difference: float
     top10_overlap: float  # of the retrieval ranking, which HR@10 is counted on; mean over users
     served_top10_overlap: float  # of the value formula's over the retrieved 200
@@ -94,10 +95,12 @@ def measure_effect(
     chosen = order[:num_users].tolist()
     measuring = _Measuring(checkpoint, asked.unranked)
     exact, found = _Answers(), {dtype: _Answers() for dtype in Dtype}
+    largest_logit = 0.0
     for done, number in enumerate(chosen):
         on_user(done, len(chosen))
         right, *others = measuring.answers(asked.cases[number])
         exact.ranks.append(right.rank)
+        largest_logit = max(largest_logit, float(right.logits.abs().max()))
         for answers, answer in zip(found.values(), others, strict=True):
             _compare(answers, answer, right)
     return Effects(
@@ -105,7 +108,10 @@ def measure_effect(
         num_asked=len(asked.cases),
         num_pieces=NUM_PIECES,
         hr10=exact.hr10,
-        by_dtype={dtype.label: _effect(answers, exact.hr10) for dtype, answers in found.items()},
+        by_dtype={
+            dtype.label: _effect(answers, exact.hr10, largest_logit)
+            for dtype, answers in found.items()
+        },
     )
 
 
@@ -164,12 +170,13 @@ def _compare(answers: _Answers, answer: _Answer, right: _Answer) -> None:
     answers.served_overlap.append(len(answer.served & right.served) / len(right.served))
 
 
-def _effect(answers: _Answers, hr10: float) -> Effect:
+def _effect(answers: _Answers, hr10: float, largest_logit: float) -> Effect:
     def mean(values: list[float]) -> float:
         return sum(values) / len(values)
 
     return Effect(
         largest_difference=max(answers.largest),
+        largest_share=max(answers.largest) / largest_logit,
         mean_difference=mean(answers.mean),
         top10_overlap=mean(answers.overlap),
         served_top10_overlap=mean(answers.served_overlap),

@@ -19,6 +19,7 @@ from service.benchmark.state_cost import APPENDED_TO, Point, StateCost, _crossov
 from service.benchmark.state_effect import measure_effect
 from service.benchmark.state_picture import draw
 from service.cli.main import app
+from service.exactness import relative_tolerance
 from tests.service.builders import ITEM_IDS, write_checkpoint
 from tests.service.test_cli import MACHINE
 
@@ -105,8 +106,9 @@ def test_the_effect_is_against_the_protocols_own_figures(folder: Path, data: Pat
     exact, half, quarter = (found.by_dtype[dtype.label] for dtype in Dtype)
     assert exact.largest_difference <= 1e-5
     assert (exact.top10_overlap, exact.served_top10_overlap, exact.hr10_change) == (1, 1, 0)
-    for rounded in (half, quarter):
+    for dtype, rounded in ((Dtype.BFLOAT16, half), (Dtype.INT8, quarter)):
         assert rounded.largest_difference > 1e-5
+        assert 0 < rounded.largest_share <= relative_tolerance(dtype)
         assert 0 < rounded.mean_difference < rounded.largest_difference
         assert 0.8 < rounded.top10_overlap <= 1
         assert rounded.hr10 == pytest.approx(found.hr10 + rounded.hr10_change)

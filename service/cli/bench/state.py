@@ -159,6 +159,7 @@ def _print_effects(effects: "Effects", checkpoint: Path) -> None:
 
     columns: Sequence[str] = (
         "largest difference",
+        "of the largest logit",
         "mean",
         "top-10 overlap",
         "of the served list",
@@ -174,6 +175,7 @@ def _print_effects(effects: "Effects", checkpoint: Path) -> None:
             [
                 dtype,
                 f"{effect.largest_difference:.1e}",
+                f"{effect.largest_share:.2%}",
                 f"{effect.mean_difference:.1e}",
                 f"{effect.top10_overlap:.4f}",
                 f"{effect.served_top10_overlap:.4f}",
