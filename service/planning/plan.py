@@ -8,6 +8,7 @@ import math
 from dataclasses import dataclass
 from random import Random
 
+from model.config import Window
 from service.batch import Work
 from service.benchmark.load.figures import percentile
 from service.planning.costs import Costs
@@ -139,9 +140,9 @@ class _Planner:
             stale = max(0.0, own.hit_ratio - here)
         here = min(here, stored)
         fetched = stored - here
-        step = costs.window_capacity + 1 - costs.window_keep
-        is_full = traffic.history_events >= costs.window_capacity
-        rebuilt = min(1.0, traffic.new_events / step) if is_full else 0.0
+        window = Window(capacity=costs.window_capacity, keep=costs.window_keep)
+        is_full = traffic.history_events >= window.capacity
+        rebuilt = min(1.0, traffic.new_events / window.step) if is_full else 0.0
         return Sources(here, fetched, 1 - stored, min(stale, fetched), rebuilt * stored)
 
     def outcome(self, replicas: int) -> Outcome:
